@@ -1,0 +1,64 @@
+"""Hidden states at the positions that predict the completion, out of a prefix-tree forward, and the head over them.
+
+Only those positions reach the vocabulary: for a 49,152-token vocabulary and answers of five tokens that is one logit
+row in twenty-five, for teacher and student alike.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from kd_bench.errors import UserError
+from kd_bench.packing import PrefixTree
+
+
+def body(model: nn.Module) -> nn.Module:
+    """The transformer under the language-model head."""
+    return getattr(model, model.base_model_prefix)
+
+
+def predicting_states(model: nn.Module, trees: list[PrefixTree], positions: Tensor) -> Tensor:
+    """[n, width]: `model`'s last hidden states at `positions` of the flattened `trees`, after the final norm."""
+    dtype = next(model.parameters()).dtype
+    states = [
+        body(model)(
+            input_ids=tree.input_ids,
+            position_ids=tree.position_ids,
+            attention_mask=tree.attention_mask(dtype),
+            use_cache=False,
+        ).last_hidden_state.flatten(0, 1)
+        for tree in trees
+    ]
+    return torch.cat(states)[positions]
+
+
+def check_model(model: nn.Module, *, tolerance: float = 1e-3) -> None:
+    """Refuses a model whose numbers the prefix tree would change.
+
+    Compares logits of two sequences with a shared prefix, packed and through the head alone, with the model's own
+    forward: a head that is more than a linear map (soft caps, scales), attention that ignores a given mask, or
+    positions that are not taken from `position_ids` all show. Sliding windows are refused by name, since a short
+    sequence does not reach them. Raises UserError.
+    """
+    from kd_bench.packing import pack
+
+    config = model.config.get_text_config()
+    name = type(model).__name__
+    kinds = getattr(config, "layer_types", None) or []
+    if any("sliding" in kind or "chunked" in kind for kind in kinds):
+        raise UserError(name, "has sliding-window attention layers, which a shared-prefix batch would widen silently")
+    sequences = [[1, 2, 3, 4, 5], [1, 2, 3, 6, 7, 8]]
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        tree = pack(sequences).to(device)
+        packed = model.get_output_embeddings()(predicting_states(model, [tree], torch.cat(tree.paths)))
+        alone = torch.cat([model(input_ids=torch.tensor([ids], device=device)).logits[0] for ids in sequences])
+    model.train(training)
+    difference = (packed - alone).abs().max() / alone.abs().max().clamp_min(1e-9)
+    if not difference <= tolerance * (1 if alone.dtype == torch.float32 else 50):
+        raise UserError(
+            name,
+            f"a shared-prefix forward differs from its own by {difference:.1e} (relative): its attention does not follow "
+            "a given mask and positions (try `attn_implementation: sdpa` or `eager`), or its head is more than linear.",
+        )

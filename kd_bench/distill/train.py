@@ -1,0 +1,129 @@
+"""One training run: a model, its features, a loss, a folder. The same for a teacher's fine-tune, `sft` and distillation."""
+
+import shutil
+import time
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from torch import nn
+from tqdm import tqdm
+from transformers import PrinterCallback, TrainerCallback
+from trl.experimental.gkd import GKDConfig
+
+from kd_bench.distill.checkpoint import last_good_checkpoint
+from kd_bench.distill.memory import PeakMemory
+from kd_bench.distill.states import TeacherStates
+from kd_bench.distill.trainer import DistillTrainer, Loss
+
+
+def train(
+    model: nn.Module,
+    tokenizer,
+    features: Dataset,
+    loss: Loss,
+    folder: Path,
+    *,
+    teacher: nn.Module | TeacherStates | None = None,
+    epochs: float = 1,
+    learning_rate: float = 1e-4,
+    batch_size: int = 32,
+    warmup_ratio: float = 0.1,
+    weight_decay: float = 0.0,
+    max_grad_norm: float = 1.0,
+    scheduler: str = "cosine",
+    gradient_checkpointing: bool = False,
+    bf16: bool = False,
+    save_steps: int = 50,
+    lmbda: float = 0.0,
+    max_new_tokens: int = 48,
+    stop: str = "",
+    seed: int = 0,
+    progress: bool = True,
+    callbacks: list[TrainerCallback] | None = None,
+) -> dict:
+    """Trains `model` in place and returns what it cost; goes on from the last good checkpoint in `folder`.
+
+    `batch_size` is questions an optimizer step, drawn passage by passage. A checkpoint (weights, optimizer, schedule,
+    random states) is written every `save_steps` steps and removed at the end, so a killed run ends with the weights of
+    one that was not. Returns {"steps", "seconds", "tokens" (completion tokens a pass), "loss" (curve of
+    {"step", "loss", "learning_rate", "grad_norm"}), "peak_memory_bytes"}; seconds count all parts of a resumed run.
+    """
+    checkpoints = Path(folder) / "checkpoints"
+    arguments = GKDConfig(
+        output_dir=str(checkpoints),
+        per_device_train_batch_size=batch_size,
+        num_train_epochs=epochs,
+        learning_rate=learning_rate,
+        lr_scheduler_type=scheduler,
+        warmup_steps=warmup_ratio,  # below 1: a share of all steps
+        weight_decay=weight_decay,
+        max_grad_norm=max_grad_norm,
+        gradient_checkpointing=gradient_checkpointing,
+        bf16=bf16,
+        lmbda=lmbda,
+        max_new_tokens=max_new_tokens,
+        save_strategy="steps",
+        save_steps=save_steps,
+        save_total_limit=1,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        report_to=[],
+        seed=seed,
+        data_seed=seed,
+        max_length=None,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+    trainer = DistillTrainer(
+        model,
+        teacher,
+        loss,
+        arguments,
+        stop=stop,
+        processing_class=tokenizer,
+        train_dataset=features,
+        callbacks=[_Progress(folder.name, progress), *(callbacks or [])],
+    )
+    trainer.remove_callback(PrinterCallback)
+    with PeakMemory() as memory:
+        trainer.train(resume_from_checkpoint=last_good_checkpoint(checkpoints))
+    curve = [
+        {"step": row["step"], **{key: row[key] for key in ("loss", "learning_rate", "grad_norm")}}
+        for row in trainer.state.log_history
+        if "loss" in row
+    ]
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    model.eval()
+    return {
+        "steps": trainer.state.global_step,
+        "seconds": trainer.state.log_history[-1]["seconds"],
+        "tokens": sum(map(len, features["completion"])),
+        "loss": curve,
+        "peak_memory_bytes": memory.bytes,
+    }
+
+
+class _Progress(TrainerCallback):
+    """A bar with the loss, and in the log history the seconds spent, those before a kill included."""
+
+    def __init__(self, name: str, visible: bool):
+        self.name, self.visible = name, visible
+
+    def on_train_begin(self, args, state, control, **kw):
+        before = next((row["seconds"] for row in reversed(state.log_history) if "seconds" in row), 0.0)
+        self.start = time.perf_counter() - before
+        self.bar = tqdm(
+            total=state.max_steps, initial=state.global_step, desc=self.name, unit="step", disable=not self.visible
+        )
+
+    def on_step_end(self, args, state, control, **kw):
+        self.bar.update(1)
+
+    def on_log(self, args, state, control, logs=None, **kw):
+        state.log_history[-1]["seconds"] = time.perf_counter() - self.start
+        if "loss" in logs:
+            self.bar.set_postfix(loss=f"{logs['loss']:.4f}")
+
+    def on_train_end(self, args, state, control, **kw):
+        self.bar.close()

@@ -1,0 +1,123 @@
+"""Token sequences as a prefix tree: what they share is computed once.
+
+QA data asks many questions of one passage and one-shot prompts all begin with the same demonstration. Sorted
+lexicographically, each sequence shares its longest prefix with its neighbour; laid out depth first, every token's
+descendants are the contiguous run that follows it. One number a token (`last`) therefore says the whole attention mask:
+a query at `i` sees a key at `j` exactly when `j <= i < last[j]`, and its position is its depth in the tree.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class PrefixTree:
+    """Sequences packed into `rows` x `width` tokens; sequences that share no first token lie in rows of their own.
+
+    input_ids, position_ids: [rows, width], long.
+    last: [rows, width], long; the column after a token's last descendant (0 for padding, which nothing sees).
+    paths: for each sequence, in the order given, the flat indices (row * width + column) of its tokens, long.
+    """
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    last: torch.Tensor
+    paths: list[torch.Tensor]
+
+    def visible(self) -> torch.Tensor:
+        """Which key each query sees: [rows, width, width], bool. Padding sees itself, so that no softmax is empty."""
+        column = torch.arange(self.input_ids.shape[1], device=self.last.device)
+        query, key = column[:, None], column[None, :]
+        return ((key <= query) & (query < self.last[:, None, :])) | (key == query)
+
+    def attention_mask(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Additive mask [rows, 1, width, width]: 0 or the most negative number of `dtype`.
+
+        Float, never bool: transformers' `eager` attention adds the mask, so a boolean one is silently wrong there.
+        """
+        mask = torch.zeros(1, dtype=dtype, device=self.last.device)
+        return mask.new_full((), torch.finfo(dtype).min).where(~self.visible(), mask)[:, None]
+
+    def to(self, device: torch.device | str) -> "PrefixTree":
+        """The same tree on `device`."""
+        moved = [tensor.to(device) for tensor in (self.input_ids, self.position_ids, self.last)]
+        return PrefixTree(*moved, [path.to(device) for path in self.paths])
+
+
+def common_prefix(a: list[int], b: list[int]) -> int:
+    """How many leading tokens `a` and `b` share."""
+    shortest = min(len(a), len(b))
+    different = np.flatnonzero(np.asarray(a[:shortest]) != np.asarray(b[:shortest]))
+    return int(different[0]) if different.size else shortest
+
+
+def pack(sequences: list[list[int]]) -> PrefixTree:
+    """The prefix tree of `sequences` (lists of token ids, none empty), one row a tree of the forest."""
+    if not sequences or not all(sequences):
+        raise ValueError("a prefix tree needs at least one sequence, and no empty one")
+    rows: list[tuple[list[int], list[int], list[int]]] = []  # (tokens, positions, last) of each row
+    columns: list[tuple[int, list[int]]] = [(0, [])] * len(sequences)  # (row, columns) of each sequence
+    path: list[int] = []  # columns of the previous sequence
+    previous: list[int] = []
+
+    def close(depth: int) -> None:
+        tokens, _, last = rows[-1]
+        for column in path[depth:]:
+            last[column] = len(tokens)
+
+    for index in sorted(range(len(sequences)), key=sequences.__getitem__):
+        sequence = sequences[index]
+        shared = common_prefix(previous, sequence)
+        if rows:
+            close(shared)
+        if shared == 0:
+            rows.append(([], [], []))
+        tokens, positions, last = rows[-1]
+        new = range(len(tokens), len(tokens) + len(sequence) - shared)
+        path = path[:shared] + list(new)
+        tokens.extend(sequence[shared:])
+        positions.extend(range(shared, len(sequence)))
+        last.extend([0] * len(new))
+        columns[index] = (len(rows) - 1, path)
+        previous = sequence
+    close(0)
+
+    width = max(len(tokens) for tokens, _, _ in rows)
+    packed = np.zeros((3, len(rows), width), dtype=np.int64)
+    for row, parts in enumerate(rows):
+        for part, values in enumerate(parts):
+            packed[part, row, : len(values)] = values
+    return PrefixTree(
+        *torch.from_numpy(packed), [torch.tensor(path) + row * width for row, path in columns]
+    )
+
+
+def buckets(tree: PrefixTree, max_padding: float = 0.1) -> tuple[list[PrefixTree], list[torch.Tensor]]:
+    """The rows of `tree` in groups of like width, so that at most `max_padding` of each group's tokens is padding.
+
+    Returns the groups and, for each sequence, the indices of its tokens into the groups' tokens, each group
+    flattened and one after another. A row's numbers do not depend on the rows beside it.
+    """
+    widths = (tree.last > 0).sum(1).tolist()
+    order = sorted(range(len(widths)), key=widths.__getitem__)
+    groups: list[list[int]] = []
+    tokens = 0
+    for row in order:
+        tokens += widths[row]
+        if not groups or (len(groups[-1]) + 1) * widths[row] * (1 - max_padding) > tokens:
+            groups.append([])
+            tokens = widths[row]
+        groups[-1].append(row)
+
+    starts = torch.zeros(len(widths), dtype=torch.long)  # where each row begins in the flattened groups
+    offset, trees = 0, []
+    for rows in groups:
+        width = widths[rows[-1]]
+        starts[rows] = offset + torch.arange(len(rows)) * width
+        offset += len(rows) * width
+        parts = [part[rows, :width] for part in (tree.input_ids, tree.position_ids, tree.last)]
+        trees.append(PrefixTree(*parts, paths=[]))
+    full = tree.input_ids.shape[1]
+    return trees, [starts[path // full] + path % full for path in tree.paths]

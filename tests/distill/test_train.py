@@ -1,0 +1,119 @@
+"""The trainer on tiny models: it learns, it resumes to the same bits, it stops at what is not a number."""
+
+import math
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+
+from kd_bench.distill.checkpoint import last_good_checkpoint
+from kd_bench.distill.states import TeacherStates, write_states
+from kd_bench.distill.train import train
+from kd_bench.distill.trainer import Loss
+from kd_bench.errors import UserError
+from tests.distill.test_exactness import rows
+from tests.tiny import tiny_model, tiny_tokenizer
+
+KD = Loss("forward_kl")
+SETTINGS = {"epochs": 4, "batch_size": 4, "learning_rate": 3e-3, "save_steps": 2, "progress": False, "seed": 7}
+
+
+class Kill(Exception):
+    pass
+
+
+class KillAt(TrainerCallback):
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **kw):
+        if state.global_step == self.step:
+            raise Kill
+
+
+@pytest.fixture
+def features():
+    return Dataset.from_list(rows())
+
+
+def weights(model) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def distil(folder, features, **kw):
+    student = tiny_model("llama", seed=3)
+    settings = {**SETTINGS, "teacher": tiny_model("llama", layers=3, seed=1), **kw}
+    result = train(student, tiny_tokenizer(), features, settings.pop("loss", KD), folder, **settings)
+    return student, result
+
+
+def test_the_loss_falls(tmp_path, features):
+    _, result = distil(tmp_path, features, epochs=30)
+    losses = [row["loss"] for row in result["loss"]]
+    assert result["steps"] == len(losses) == 30 * math.ceil(len(features) / 4)
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("lmbda", [0.0, 0.5])
+@pytest.mark.parametrize("step", [1, 5, 9])
+def test_a_killed_run_ends_with_the_same_bits(tmp_path, features, step, lmbda):
+    whole, _ = distil(tmp_path / "whole", features, lmbda=lmbda, max_new_tokens=6)
+    with pytest.raises(Kill):
+        distil(tmp_path / "killed", features, lmbda=lmbda, max_new_tokens=6, callbacks=[KillAt(step)])
+    resumed, result = distil(tmp_path / "killed", features, lmbda=lmbda, max_new_tokens=6)
+    assert torch.equal(weights(whole), weights(resumed))
+    assert [row["step"] for row in result["loss"]] == list(range(1, result["steps"] + 1))
+
+
+def test_a_damaged_checkpoint_is_set_aside(tmp_path, features, caplog):
+    whole, _ = distil(tmp_path / "whole", features)
+    with pytest.raises(Kill):
+        distil(tmp_path / "killed", features, callbacks=[KillAt(5)])
+    newest = last_good_checkpoint(tmp_path / "killed" / "checkpoints")
+    with open(f"{newest}/model.safetensors", "r+b") as file:
+        file.truncate(1000)
+    resumed, _ = distil(tmp_path / "killed", features)
+    assert "damaged checkpoint" in caplog.text
+    assert torch.equal(weights(whole), weights(resumed))
+
+
+def test_a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoint(tmp_path, features):
+    class Poison(TrainerCallback):
+        def on_step_begin(self, args, state, control, model=None, **kw):
+            if state.global_step == 5:
+                model.lm_head.weight.data[0] = float("nan")
+
+    with pytest.raises(UserError, match="nan at step 6 of"):
+        distil(tmp_path, features, callbacks=[Poison()])
+    kept = last_good_checkpoint(tmp_path / "checkpoints")
+    assert kept.endswith("checkpoint-4")
+
+
+def test_stored_states_train_to_the_live_teachers_weights(tmp_path, features):
+    teacher = tiny_model("llama", layers=3, seed=1)
+    write_states(teacher, features, tmp_path, batch_size=3, progress=False)
+    live, live_result = distil(tmp_path / "live", features, teacher=teacher)
+    stored, stored_result = distil(tmp_path / "stored", features, teacher=TeacherStates(tmp_path))
+    for a, b in zip(live_result["loss"], stored_result["loss"]):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+    torch.testing.assert_close(weights(live), weights(stored), rtol=1e-3, atol=1e-5)
+
+
+def test_a_wider_teacher_vocabulary_is_met_on_the_shared_ids(tmp_path, features):
+    """Qwen2.5's 7B has 152,064 rows and its 0.5B 151,936: the pair that TRL refuses."""
+    wide = tiny_model("qwen2", vocab_size=520, layers=3, seed=1)
+    _, result = distil(tmp_path, features, teacher=wide, loss=Loss("forward_kl", vocabulary=512))
+    assert math.isfinite(result["loss"][-1]["loss"])
+
+
+def test_sft_needs_no_teacher(tmp_path, features):
+    _, result = distil(tmp_path, features, teacher=None, loss=Loss(), epochs=30)
+    assert result["loss"][-1]["loss"] < 0.5 * result["loss"][0]["loss"]
+
+
+def test_student_written_completions_need_a_live_teacher(tmp_path, features):
+    write_states(tiny_model("llama", layers=3, seed=1), features, tmp_path, progress=False)
+    with pytest.raises(UserError, match="live teacher"):
+        distil(tmp_path / "run", features, teacher=TeacherStates(tmp_path), lmbda=0.5)
