@@ -6,7 +6,9 @@ descendants are the contiguous run that follows it. One number a token (`last`) 
 a query at `i` sees a key at `j` exactly when `j <= i < last[j]`, and its position is its depth in the tree.
 """
 
+import math
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ import torch
 
 @dataclass(frozen=True)
 class PrefixTree:
-    """Sequences packed into `rows` x `width` tokens; sequences that share no first token lie in rows of their own.
+    """Sequences packed into `rows` x `width` tokens; those that share no first token lie in rows of their own.
 
     input_ids, position_ids: [rows, width], long.
     last: [rows, width], long; the column after a token's last descendant (0 for padding, which nothing sees).
@@ -53,45 +55,69 @@ def common_prefix(a: list[int], b: list[int]) -> int:
     return int(different[0]) if different.size else shortest
 
 
-def pack(sequences: list[list[int]]) -> PrefixTree:
-    """The prefix tree of `sequences` (lists of token ids, none empty), one row a tree of the forest."""
+def pack(sequences: list[list[int]], *, keys_per_token: float = math.inf) -> PrefixTree:
+    """The prefix tree of `sequences` (lists of token ids, none empty), one row a tree of the forest.
+
+    A dense mask makes every query pay for every key of its row, so a short prefix that all share (a task's
+    instruction) can cost more in one row than repeated in several. `keys_per_token` says how many query-key pairs
+    cost as much as one token through the linear layers; a tree is parted at its first branching where that is
+    cheaper. The default never parts.
+    """
     if not sequences or not all(sequences):
         raise ValueError("a prefix tree needs at least one sequence, and no empty one")
-    rows: list[tuple[list[int], list[int], list[int]]] = []  # (tokens, positions, last) of each row
-    columns: list[tuple[int, list[int]]] = [(0, [])] * len(sequences)  # (row, columns) of each sequence
-    path: list[int] = []  # columns of the previous sequence
-    previous: list[int] = []
-
-    def close(depth: int) -> None:
-        tokens, _, last = rows[-1]
-        for column in path[depth:]:
-            last[column] = len(tokens)
-
-    for index in sorted(range(len(sequences)), key=sequences.__getitem__):
-        sequence = sequences[index]
-        shared = common_prefix(previous, sequence)
-        if rows:
-            close(shared)
-        if shared == 0:
-            rows.append(([], [], []))
-        tokens, positions, last = rows[-1]
-        new = range(len(tokens), len(tokens) + len(sequence) - shared)
-        path = path[:shared] + list(new)
-        tokens.extend(sequence[shared:])
-        positions.extend(range(shared, len(sequence)))
-        last.extend([0] * len(new))
-        columns[index] = (len(rows) - 1, path)
-        previous = sequence
-    close(0)
+    order = sorted(range(len(sequences)), key=sequences.__getitem__)
+    rows: list[tuple[list[int], list[int], list[int]]] = []  # tokens, positions and last of each row
+    columns: list[tuple[int, list[int]]] = [(0, [])] * len(sequences)  # row and columns of each sequence
+    for tree in _branches(order, sequences, 0):
+        for group in _parted(tree, sequences, keys_per_token):
+            row, paths = _grow([sequences[index] for index in group])
+            for index, path in zip(group, paths):
+                columns[index] = (len(rows), path)
+            rows.append(row)
 
     width = max(len(tokens) for tokens, _, _ in rows)
     packed = np.zeros((3, len(rows), width), dtype=np.int64)
     for row, parts in enumerate(rows):
         for part, values in enumerate(parts):
             packed[part, row, : len(values)] = values
-    return PrefixTree(
-        *torch.from_numpy(packed), [torch.tensor(path) + row * width for row, path in columns]
-    )
+    return PrefixTree(*torch.from_numpy(packed), [torch.tensor(path) + row * width for row, path in columns])
+
+
+def _branches(order: list[int], sequences: list[list[int]], depth: int) -> list[list[int]]:
+    """`order` (sorted indices) in runs of the same token at `depth`."""
+    return [list(run) for _, run in groupby(order, key=lambda index: sequences[index][depth : depth + 1])]
+
+
+def _parted(tree: list[int], sequences: list[list[int]], keys_per_token: float) -> list[list[int]]:
+    """`tree` whole, or its branches after the prefix that all share, whichever `pack` says is cheaper."""
+    trunk = common_prefix(sequences[tree[0]], sequences[tree[-1]])
+    branches = _branches(tree, sequences, trunk)
+    if len(branches) == 1:
+        return [tree]
+    sizes = [len(_grow([sequences[index] for index in branch])[0][0]) for branch in branches]
+    together = (sum(sizes) - trunk * (len(sizes) - 1)) ** 2
+    apart = sum(size**2 for size in sizes)
+    return branches if together - apart > keys_per_token * trunk * (len(sizes) - 1) else [tree]
+
+
+def _grow(ordered: list[list[int]]) -> tuple[tuple[list[int], list[int], list[int]], list[list[int]]]:
+    """One row out of sorted sequences: its tokens, positions and last, and the columns of each sequence."""
+    tokens, positions, last, paths = [], [], [], []
+    previous: list[int] = []
+    path: list[int] = []
+    for sequence in ordered:
+        shared = common_prefix(previous, sequence)
+        for column in path[shared:]:
+            last[column] = len(tokens)
+        path = path[:shared] + list(range(len(tokens), len(tokens) + len(sequence) - shared))
+        tokens.extend(sequence[shared:])
+        positions.extend(range(shared, len(sequence)))
+        last.extend([0] * (len(sequence) - shared))
+        paths.append(path)
+        previous = sequence
+    for column in path:
+        last[column] = len(tokens)
+    return (tokens, positions, last), paths
 
 
 def buckets(tree: PrefixTree, max_padding: float = 0.1) -> tuple[list[PrefixTree], list[torch.Tensor]]:

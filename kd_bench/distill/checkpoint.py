@@ -11,12 +11,12 @@ logger = logging.getLogger(__name__)
 
 
 def last_good_checkpoint(folder: Path) -> str | None:
-    """The newest `checkpoint-N` under `folder` that can be read whole, else None; damaged ones are renamed and logged."""
+    """The newest `checkpoint-N` under `folder` that can be read whole, else None; a damaged one is set aside."""
     found = [path for path in Path(folder).glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
     for path in sorted(found, key=lambda p: int(p.name.removeprefix("checkpoint-")), reverse=True):
         try:
             _read(path)
-        except Exception as error:  # whatever a torn file raises: it is named, set aside, and the one before it is tried
+        except Exception as error:  # whatever a torn file raises
             aside = path.with_name(f"damaged-{path.name}")
             path.rename(aside)
             logger.warning("%s: damaged checkpoint (%s), set aside as %s", path, error, aside.name)

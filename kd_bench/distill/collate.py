@@ -1,5 +1,6 @@
 """Batches: examples packed as prefix trees, drawn passage by passage."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -17,12 +18,14 @@ class PackExamples:
     predicted; labels: [n], those tokens (again as `shift_labels`, the name under which transformers counts them
     without dropping one); index: [n], the example each belongs to; `prompts`: token ids, for a student that writes
     its own completions; `teacher_states`: [n, width], where `states` (index -> [tokens, width]) has them stored.
+    keys_per_token: see `pack`.
     """
 
     states: Callable[[int], torch.Tensor] | None = None
+    keys_per_token: float = math.inf
 
     def __call__(self, rows: list[dict]) -> dict:
-        tree = pack([row["prompt"] + row["completion"] for row in rows])
+        tree = pack([row["prompt"] + row["completion"] for row in rows], keys_per_token=self.keys_per_token)
         trees, paths = buckets(tree)
         labels = torch.tensor([token for row in rows for token in row["completion"]])
         batch = {

@@ -1,8 +1,8 @@
 """How far a student's next-token distribution is from its teacher's: pure functions on logits.
 
 Every function takes `student_logits` and `teacher_logits`, [positions, vocab] and any float type, computes in
-float32 (float64 for float64 input) and returns [positions], >= 0 up to rounding and 0 for equal inputs. p is the teacher,
-q the student, both in nats. Masking, averaging and temperature are the trainer's business. Raises ValueError if the
+float32 (float64 for float64 input) and returns [positions] in nats, >= 0 up to rounding and 0 for equal inputs. p is
+the teacher, q the student. Masking, averaging and temperature are the trainer's business. Raises ValueError if the
 shapes differ.
 
 To add one: write the function here and name it in `DIVERGENCES`; the recipe then takes it by that name.
@@ -17,7 +17,9 @@ from torch import Tensor
 
 def _log_probs(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
     if student_logits.shape != teacher_logits.shape:
-        raise ValueError(f"student logits {tuple(student_logits.shape)} != teacher logits {tuple(teacher_logits.shape)}")
+        raise ValueError(
+            f"student logits {tuple(student_logits.shape)} != teacher logits {tuple(teacher_logits.shape)}"
+        )
     wide = torch.promote_types(student_logits.dtype, torch.float32)
     return student_logits.to(wide).log_softmax(-1), teacher_logits.to(wide).log_softmax(-1)
 

@@ -1,5 +1,6 @@
 """The peak memory of a block of code, as the device counts it."""
 
+import contextlib
 import resource
 import sys
 from pathlib import Path
@@ -20,10 +21,8 @@ class PeakMemory:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         elif (reset := Path("/proc/self/clear_refs")).exists():
-            try:
+            with contextlib.suppress(OSError):  # not ours to reset in some containers: the peak is the process's
                 reset.write_text("5")
-            except OSError:  # not ours to reset in some containers: the peak is then the process's
-                pass
         return self
 
     def __exit__(self, *_) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
-from kd_bench.distill.body import check_model, predicting_states
+from kd_bench.distill.body import check_model, keys_per_token, predicting_states
 from kd_bench.distill.collate import PackExamples
 from kd_bench.errors import UserError
 
@@ -36,7 +36,7 @@ def write_states(teacher: nn.Module, features: Dataset, folder: Path, *, batch_s
         raise UserError(str(folder), f"teacher states need {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
     store = open_memmap(folder / "states.npy", mode="w+", dtype=np.float32, shape=(int(offsets[-1]), width))
     device = head.weight.device
-    collate = PackExamples()
+    collate = PackExamples(keys_per_token=keys_per_token(teacher))
     teacher.eval()
     for start in tqdm(range(0, len(features), batch_size), "teacher states", disable=not progress):
         rows = [features[i] for i in range(start, min(start + batch_size, len(features)))]
@@ -47,8 +47,8 @@ def write_states(teacher: nn.Module, features: Dataset, folder: Path, *, batch_s
         store[offsets[start] : offsets[start + len(rows)]] = states.float().cpu().numpy()
     store.flush()
     np.save(folder / "offsets.npy", offsets)
-    parameters = {"weight": head.weight, "bias": head.bias} if head.bias is not None else {"weight": head.weight}
-    save_file({name: value.detach().cpu().contiguous() for name, value in parameters.items()}, folder / "head.safetensors")
+    parameters = {name: value.detach().cpu().contiguous() for name, value in head.named_parameters()}
+    save_file(parameters, folder / "head.safetensors")
 
 
 class TeacherStates:

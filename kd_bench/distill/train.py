@@ -1,4 +1,4 @@
-"""One training run: a model, its features, a loss, a folder. The same for a teacher's fine-tune, `sft` and distillation."""
+"""One training run: a model, its features, a loss, a folder; the same for a fine-tune, `sft` and distillation."""
 
 import shutil
 import time

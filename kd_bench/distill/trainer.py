@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trl.experimental.gkd import GKDConfig, GKDTrainer
 from trl.models.utils import unwrap_model_for_generation
 
-from kd_bench.distill.body import check_model, predicting_states
+from kd_bench.distill.body import check_model, keys_per_token, predicting_states
 from kd_bench.distill.collate import PackExamples, PassageSampler
 from kd_bench.distill.divergences import DIVERGENCES
 from kd_bench.distill.features import passages
@@ -26,7 +26,8 @@ class Loss:
 
     `divergence` names D in `DIVERGENCES` with its `settings` (`beta`, `skew`); None is plain cross-entropy (`sft`).
     The factor T^2 keeps the gradient's size as the temperature rises (Hinton et al. 2015, arXiv 1503.02531, section 2).
-    D sees the first `vocabulary` ids, those that teacher and student share (None: all); cross-entropy sees every id of the student.
+    D sees the first `vocabulary` ids, those that teacher and student share (None: all); cross-entropy sees every id of
+    the student.
     """
 
     divergence: str | None = None
@@ -67,7 +68,7 @@ class DistillTrainer(GKDTrainer):
         if args.lmbda and not isinstance(teacher, nn.Module):
             raise UserError("method.lmbda", "student-written completions need a live teacher: turn stored states off")
         states = teacher if isinstance(teacher, TeacherStates) else None
-        kw.setdefault("data_collator", PackExamples(states.rows if states else None))
+        kw.setdefault("data_collator", PackExamples(states.rows if states else None, keys_per_token(model)))
         # TRL compares vocab_size and wants a teacher at all; ours may be a store, wider than the student, or none.
         super().__init__(model, teacher_model=model, args=args, **kw)
         self.teacher_model = teacher.eval().to(args.device) if isinstance(teacher, nn.Module) else None
@@ -85,14 +86,15 @@ class DistillTrainer(GKDTrainer):
         """The mean of `token_loss` over the optimizer step's completion tokens."""
         unwrapped = self.accelerator.unwrap_model(model)
         trees, positions = inputs["trees"], inputs["positions"]
-        logits = unwrapped.get_output_embeddings()(predicting_states(unwrapped, trees, positions))
-        teacher_logits = None
-        if self.teacher_head is not None:
-            with torch.no_grad():
-                states = inputs.get("teacher_states")
-                if states is None:
-                    states = predicting_states(self.teacher_model, trees, positions)
-                teacher_logits = self.teacher_head(states.to(self.teacher_head.weight.dtype))
+        with self.accelerator.autocast():
+            logits = unwrapped.get_output_embeddings()(predicting_states(unwrapped, trees, positions))
+            teacher_logits = None
+            if self.teacher_head is not None:
+                with torch.no_grad():
+                    states = inputs.get("teacher_states")
+                    if states is None:
+                        states = predicting_states(self.teacher_model, trees, positions)
+                    teacher_logits = self.teacher_head(states.to(self.teacher_head.weight.dtype))
         total = self.token_loss(logits, teacher_logits, inputs["labels"]).sum()
         if num_items_in_batch is None or inputs.get("student_wrote"):
             # The step's token count is of the data's completions; the student's own are averaged a batch at a time.
@@ -117,8 +119,8 @@ class DistillTrainer(GKDTrainer):
             step = self.state.global_step + 1
             raise UserError(
                 "training",
-                f"the {what} is {float(value)} at step {step} of {self.state.max_steps}; the last checkpoint before it is "
-                "kept. Try a lower learning rate, a longer warm-up, or float32.",
+                f"the {what} is {float(value)} at step {step} of {self.state.max_steps}; the last checkpoint before "
+                "it is kept. Try a lower learning rate, a longer warm-up, or float32.",
             )
 
     def student_writes(self, model, inputs: dict) -> dict:
@@ -129,13 +131,11 @@ class DistillTrainer(GKDTrainer):
         ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         padded = {"prompts": ids.to(self.args.device), "prompt_attention_mask": mask.to(self.args.device)}
-        with unwrap_model_for_generation(
-            model, self.accelerator, generation_kwargs=self.generation_kwargs
-        ) as student:
+        with unwrap_model_for_generation(model, self.accelerator, generation_kwargs=self.generation_kwargs) as student:
             _, _, labels = self.generate_on_policy_outputs(student, padded, self.generation_config)
         completions = [self._until_stop(row[row != -100].tolist()) for row in labels]
         rows = [{"prompt": p, "completion": c, "index": -1} for p, c in zip(prompts, completions)]
-        batch = PackExamples()(rows)
+        batch = PackExamples(keys_per_token=keys_per_token(self.model))(rows)
         return {**self._prepare_inputs(batch), "student_wrote": True}
 
     def _until_stop(self, ids: list[int]) -> list[int]:

@@ -1,5 +1,7 @@
 """Shared prefixes change no number: loss and gradients equal those of the separate sequences."""
 
+import math
+
 import pytest
 import torch
 from datasets import Dataset
@@ -49,11 +51,12 @@ def gradients(model, loss: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_packed_loss_and_gradients_equal_the_separate_ones(architecture, attention):
+@pytest.mark.parametrize("keys_per_token", [math.inf, 0], ids=["whole", "parted"])
+def test_packed_loss_and_gradients_equal_the_separate_ones(architecture, keys_per_token, attention):
     student = tiny_model(architecture, vocab_size=VOCABULARY, attn_implementation=attention)
     teacher = tiny_model(architecture, vocab_size=VOCABULARY, layers=3, seed=1, attn_implementation=attention)
     examples = rows()
-    batch = PackExamples()(examples)
+    batch = PackExamples(keys_per_token=keys_per_token)(examples)
     loss = Loss("jsd", {"beta": 0.3}, temperature=1.5, cross_entropy=0.2)
     with torch.no_grad():
         teacher_packed = packed(teacher, batch)
@@ -126,8 +129,18 @@ def test_buckets_bound_the_padding():
     assert len(trees) < len(sequences)
 
 
+def test_a_tree_is_parted_where_its_trunk_is_cheaper_twice():
+    sequences = [[1, 2] + [branch] * 30 for branch in (5, 6, 7)]
+    assert pack(sequences).input_ids.shape == (1, 92)
+    # One row: 92^2 pairs. Three: 3 x 32^2 pairs and four tokens more, so parting pays below 1,348 pairs a token.
+    assert pack(sequences, keys_per_token=1349).input_ids.shape == (1, 92)
+    assert pack(sequences, keys_per_token=1347).input_ids.shape == (3, 32)
+
+
 def test_sliding_windows_are_refused():
-    model = tiny_model("qwen2", layer_types=["sliding_attention", "full_attention"], sliding_window=4, use_sliding_window=True)
+    model = tiny_model(
+        "qwen2", layer_types=["sliding_attention", "full_attention"], sliding_window=4, use_sliding_window=True
+    )
     with pytest.raises(UserError, match="sliding"):
         check_model(model)
 

@@ -1,6 +1,7 @@
 """The trainer on tiny models: it learns, it resumes to the same bits, it stops at what is not a number."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -72,7 +73,7 @@ def test_a_damaged_checkpoint_is_set_aside(tmp_path, features, caplog):
     with pytest.raises(Kill):
         distil(tmp_path / "killed", features, callbacks=[KillAt(5)])
     newest = last_good_checkpoint(tmp_path / "killed" / "checkpoints")
-    with open(f"{newest}/model.safetensors", "r+b") as file:
+    with Path(newest, "model.safetensors").open("r+b") as file:
         file.truncate(1000)
     resumed, _ = distil(tmp_path / "killed", features)
     assert "damaged checkpoint" in caplog.text
