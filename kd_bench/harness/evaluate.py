@@ -1,0 +1,148 @@
+"""A model on tasks through lm-eval: `lm_eval.simple_evaluate`, its results as they are and what they cost."""
+
+import contextlib
+import copy
+import io
+import time
+
+from kd_bench.errors import UserError
+from kd_bench.harness.examples import check_names, quiet, task_manager
+
+FEWSHOT_SEED = 1234  # what `lm_eval` sets by default
+BACKENDS = ("kd", "hf")
+SPLITS = ("test", "validation")
+
+
+def evaluate(
+    model,
+    tokenizer,
+    tasks: str | list[str],
+    *,
+    batch_size: int = 8,
+    limit: int | None = None,
+    metadata: dict | None = None,
+    split: str = "test",
+    backend: str = "kd",
+    progress: bool = True,
+) -> dict:
+    """What `lm_eval.simple_evaluate` returns for a loaded `model` on `tasks` (groups count), with every sample.
+
+    limit: the first n documents of each task. metadata: what the tasks' data gets (`data_dir`, `demo_seed`, ...).
+    split: `test` is what lm-eval evaluates (the validation split of a task without a test split), `validation` the
+    validation split. backend: `kd` computes shared prefixes once, `hf` is lm-eval's own model.
+
+    Adds "kd_bench": {"evaluate_seconds", "generated_tokens", "generated_tokens_per_second" (None where nothing was
+    generated), "splits": {task: the split's name in its data set}}. Standard errors are left out: lm-eval's take the
+    questions of one passage for independent. The model is left in the mode that it came in.
+
+    Raises UserError for unknown tasks, backends and splits, and prompts that are longer than the model's context.
+    """
+    loaded = load_tasks(tasks, metadata, split)
+    if backend not in BACKENDS:
+        raise UserError("evaluation.backend", f"`{backend}` is not one of {', '.join(BACKENDS)}")
+
+    from lm_eval import simple_evaluate
+
+    from kd_bench.harness.prefix_lm import PrefixLM
+
+    training = model.training
+    with quiet(), contextlib.nullcontext() if progress else contextlib.redirect_stderr(io.StringIO()):
+        # lm-eval gives a tokenizer without a pad token one; the caller's stays as it is.
+        own = copy.deepcopy(tokenizer)
+        lm = PrefixLM(pretrained=model, tokenizer=own, batch_size=batch_size, share=backend == "kd")
+        try:
+            problems = [p for task in loaded for p in context_problems(task, own, lm.max_length, limit)]
+            if problems:
+                raise UserError("evaluation", problems)
+            started = time.perf_counter()
+            # No seeds: decoding is greedy, and the caller's random state is not for an evaluation to change.
+            results = simple_evaluate(
+                lm,
+                tasks=loaded,
+                limit=limit,
+                batch_size=batch_size,
+                log_samples=True,
+                bootstrap_iters=0,
+                random_seed=None,
+                numpy_random_seed=None,
+                torch_random_seed=None,
+                fewshot_random_seed=FEWSHOT_SEED,
+            )
+            seconds = time.perf_counter() - started
+        finally:
+            model.train(training)
+    results["kd_bench"] = {
+        "evaluate_seconds": seconds,
+        "generated_tokens": lm.generated_tokens,
+        "generated_tokens_per_second": lm.generated_tokens / lm.generate_seconds if lm.generated_tokens else None,
+        "splits": {task.task_name: task.config.test_split or task.config.validation_split for task in loaded},
+    }
+    return results
+
+
+def load_tasks(names: str | list[str], metadata: dict | None = None, split: str = "test") -> list:
+    """lm-eval's task objects for `names`, groups opened, set to evaluate `split`.
+
+    Raises UserError naming every unknown task with the nearest known ones, and every task without the split.
+    """
+    names = [names] if isinstance(names, str) else list(names)
+    if split not in SPLITS:
+        raise UserError("evaluation.split", f"`{split}` is not one of {', '.join(SPLITS)}")
+    if not names:
+        raise UserError("tasks", "no task is named. See `kd-bench ls tasks`")
+    if problems := check_names(names):
+        raise UserError("tasks", problems)
+    with quiet():
+        loaded = {name: task for spec in names for name, task in task_manager(metadata).load([spec])["tasks"].items()}
+    if split == "validation":
+        if problems := [
+            f"`{name}` has no validation split" for name, t in loaded.items() if not t.has_validation_docs()
+        ]:
+            raise UserError("tasks", problems)
+        for task in loaded.values():
+            # lm-eval evaluates the test split where there is one.
+            task.set_config("test_split", task.config.validation_split)
+    for task in loaded.values():
+        task.set_fewshot_seed(FEWSHOT_SEED)
+    return list(loaded.values())
+
+
+def check_context(task, tokenizer, max_length: int, limit: int | None = None) -> None:
+    """Raises UserError if a prompt of `task`, with room for its answer, is longer than `max_length` tokens.
+
+    lm-eval would drop the beginning of such a prompt, which is where the instructions and the passage stand.
+    """
+    if problems := context_problems(task, tokenizer, max_length, limit):
+        raise UserError("evaluation", problems)
+
+
+def context_problems(task, tokenizer, max_length: int, limit: int | None = None) -> list[str]:
+    """What `check_context` would say of `task`: no or one problem."""
+    with quiet(), contextlib.redirect_stderr(io.StringIO()):
+        task.build_all_requests(limit=limit, rank=0, world_size=1)
+        lengths = _lengths(task.instances, tokenizer)
+    too_long = [length for length in lengths if length > max_length]
+    if not too_long:
+        return []
+    return [
+        f"{task.task_name}: {len(too_long)} of {len(lengths)} prompts do not fit the model's context of {max_length} "
+        f"tokens; with room for the answer the longest takes {max(too_long)}. Use a model with a longer context or a "
+        "task with fewer shots: nothing is cut off silently"
+    ]
+
+
+def _lengths(instances, tokenizer) -> list[int]:
+    """Tokens of context that each request takes: prompt and room for the answer, or prompt and choice."""
+    from lm_eval.models.utils import normalize_gen_kwargs
+
+    kinds = {"generate_until", "loglikelihood"}  # a rolling log-likelihood is cut into windows on purpose
+    instances = [instance for instance in instances if instance.request_type in kinds]
+    if not instances:
+        return []
+    generated = [instance.request_type == "generate_until" for instance in instances]
+    texts = [i.args[0] if generates else i.args[0] + i.args[1] for i, generates in zip(instances, generated)]
+    prompts = tokenizer(texts)["input_ids"]
+    return [
+        len(prompt) + (normalize_gen_kwargs(instance.args[1])["max_gen_toks"] if generates else -1)
+        for prompt, instance, generates in zip(prompts, instances, generated)
+    ]
