@@ -1,0 +1,153 @@
+"""The record's fields: strict, so that a record that reads is a record that can be trusted to be whole."""
+
+import json
+import unicodedata
+from datetime import datetime
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+# A file name is at most 255 bytes on common file systems; ".samples.jsonl" and a seed need the rest.
+STEM_BYTES = 225
+
+
+def file_safe(name: str) -> str:
+    """`name` unchanged, or ValueError: names become parts of file names and cells of tables."""
+    if not name.strip() or name != name.strip() or name.startswith("."):
+        raise ValueError("must not be empty, begin with a dot, or begin or end with a space")
+    if any(letter in "/\\" or (letter != " " and unicodedata.category(letter)[0] in "CZ") for letter in name):
+        raise ValueError("must not have path separators, control or invisible characters")
+    return name
+
+
+def iso_date(text: str) -> str:
+    datetime.fromisoformat(text)
+    return text
+
+
+Name = Annotated[str, AfterValidator(file_safe)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Model(Strict):
+    """name: the same for every seed and every task of one model within a run. student: what the undistilled, the sft
+    and the distilled rows of one student have in common (the recipe's name for it). teacher: the `name` of the
+    teacher's own record."""
+
+    name: Name
+    role: Literal["teacher", "undistilled", "sft", "distilled", "other"]
+    family: str | None = None
+    source: str
+    revision: str | None = None
+    teacher: str | None = None
+    student: str | None = None
+    layers: Count | None = None
+    parameters: Count | None = None
+    parameters_without_embeddings: Count | None = None
+    bytes_on_disk: Count | None = None
+
+
+class Task(Strict):
+    """fingerprint: that of the whole data set, {split: {"questions", "articles", "hash"}}, or of the measured split
+    alone."""
+
+    name: Name
+    version: str | int | float | None = None
+    hash: str | None = None
+    num_fewshot: Count
+    split: str
+    fingerprint: dict[str, Any]
+
+    @property
+    def split_hash(self) -> str | None:
+        own = self.fingerprint.get(self.split, self.fingerprint)
+        return own.get("hash") if isinstance(own, dict) else None
+
+
+class Score(Strict):
+    """A mean in [0, 1] over n questions; stderr clustered by passage, None where it can't be known; clusters None where
+    unclustered."""
+
+    value: Share
+    stderr: Amount | None
+    n: Annotated[int, Field(ge=1)]
+    clusters: Annotated[int, Field(ge=1)] | None
+
+
+class Floor(Strict):
+    answer: str
+    scores: dict[str, Share]
+
+
+class Cost(Strict):
+    """Seconds, bytes, and tokens a second; None where it was not measured."""
+
+    train_seconds: Amount | None = None
+    train_peak_memory_bytes: Count | None = None
+    evaluate_seconds: Amount | None = None
+    generated_tokens_per_second: Amount | None = None
+
+
+class Provenance(Strict):
+    """run: the recipe's name. recipe: the file to give to `kd-bench distill`, where it is not recipes/<run>.yaml."""
+
+    run: Name
+    recipe: str | None = None
+    recipe_hash: str | None = None
+    commit: str | None = None
+    dirty: bool | None = None
+    versions: dict[str, str | None] = {}
+    hardware: dict[str, Any] = {}
+    created: Annotated[str, AfterValidator(iso_date)]
+
+
+class Key(NamedTuple):
+    run: str
+    model: str
+    task: str
+    seed: int | None
+
+
+class Record(Strict):
+    schema_version: Literal[1] = 1
+    model: Model
+    task: Task
+    method: dict[str, Any] | None = None
+    seed: int | None = None
+    scores: Annotated[dict[str, Score], Field(min_length=1)]
+    floor: Floor | None = None
+    cost: Cost = Cost()
+    provenance: Provenance
+    samples: Name | None = None
+
+    @model_validator(mode="after")
+    def storable(self):
+        """Free-form parts (method, hardware, fingerprint) may hold what JSON can't, and the names may be too long
+        together."""
+        json.dumps(self.model_dump(), allow_nan=False)
+        if len(stem(self).encode()) > STEM_BYTES:
+            raise ValueError(f"run, model and task name are together longer than {STEM_BYTES} bytes")
+        return self
+
+    @property
+    def key(self) -> Key:
+        return Key(self.provenance.run, self.model.name, self.task.name, self.seed)
+
+
+class Result(NamedTuple):
+    """A record and its questions' lines, None where none were kept."""
+
+    record: Record
+    samples: list[dict] | None
+
+
+def stem(record: Record) -> str:
+    """The record's file name without its ending: <run>.<model>[.seed<n>].<task>."""
+    seed = [] if record.seed is None else [f"seed{record.seed}"]
+    return ".".join([record.provenance.run, record.model.name, *seed, record.task.name])

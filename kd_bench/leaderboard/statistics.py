@@ -1,0 +1,99 @@
+"""How sure a score is. Questions of one passage stand or fall together, so passages are what is drawn at random, never
+single questions.
+
+Pure numpy on arrays of one value a question. Everything is deterministic: the bootstrap has a fixed seed and uses the
+legacy `RandomState`, whose stream numpy promises never to change (`default_rng` may change with any numpy release, and
+with it a table's bytes).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+DRAWS = 2000
+
+
+class Estimate(NamedTuple):
+    """A value, its standard error and the ends of its 95 % interval; None where undefined."""
+
+    value: float | None
+    stderr: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+UNDEFINED = Estimate(None)
+
+
+def cluster_codes(clusters) -> tuple[np.ndarray, int]:
+    """([n] int: which cluster each question belongs to, number of clusters)."""
+    names, codes = np.unique(np.asarray(clusters), return_inverse=True)
+    return codes.reshape(-1), len(names)
+
+
+def clustered_stderr(values, clusters) -> float | None:
+    """Standard error of the mean of `values` [n], clustered by `clusters` [n]; None with fewer than two clusters.
+
+    The clustered standard error of "Adding Error Bars to Evals" (arXiv 2411.00640) with the small-sample factor G / (G
+    - 1) over it: sqrt(G / (G - 1) * sum over clusters of (sum of that cluster's residuals)^2) / n. It equals
+    statsmodels' `OLS(values, 1).fit(cov_type="cluster")`; with a cluster a question it is the ordinary standard error.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    codes, count = cluster_codes(clusters)
+    if count < 2:
+        return None
+    sums = np.bincount(codes, weights=values - values.mean(), minlength=count)
+    return float(np.sqrt(count / (count - 1) * (sums @ sums)) / len(values))
+
+
+def bootstrap_sums(columns: np.ndarray, clusters, *, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """Sums of each of `columns` [n, k] over whole clusters drawn with replacement, as many as there are: [draws, k].
+
+    One draw takes the same clusters for every column, so what is computed from two columns is paired.
+    """
+    codes, count = cluster_codes(clusters)
+    columns = np.asarray(columns, dtype=np.float64)
+    totals = np.stack([np.bincount(codes, weights=column, minlength=count) for column in columns.T], axis=1)
+    random = np.random.RandomState(seed)
+    # A few draws at a time: with a cluster a question and 10,000 questions, all at once would take gigabytes.
+    step = max(1, 2_000_000 // count)
+    parts = [
+        totals[random.randint(count, size=(min(step, draws - i), count))].sum(axis=1) for i in range(0, draws, step)
+    ]
+    return np.concatenate(parts)
+
+
+def difference(a, b, clusters) -> Estimate:
+    """mean(a) - mean(b) over the same questions [n], with the paired clustered standard error and percentile
+    interval."""
+    change = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    stderr = clustered_stderr(change, clusters)
+    if stderr is None:
+        return Estimate(float(change.mean()))
+    sums = bootstrap_sums(np.stack([change, np.ones_like(change)], axis=1), clusters)
+    low, high = np.quantile(sums[:, 0] / sums[:, 1], [0.025, 0.975])
+    return Estimate(float(change.mean()), stderr, float(low), float(high))
+
+
+def retention(student, teacher, clusters, floor=0.0) -> Estimate:
+    """(student - floor) / (teacher - floor): what the student keeps of what the teacher has above the floor.
+
+    student, teacher [n]: scores on the same questions. floor: the constant answer's scores on those questions [n], or
+    one number where they are not known (it is then taken as certain). floor 0 gives the plain ratio. Returns UNDEFINED
+    if the teacher is not above the floor. The standard error is linearised: that of the mean of (student - floor) -
+    value * (teacher - floor), over the teacher's lead. The interval is a percentile bootstrap over clusters; None if
+    the teacher is at or below the floor in any draw: a ratio to what may be nothing has no finite interval.
+    """
+    student, teacher = np.asarray(student, dtype=np.float64), np.asarray(teacher, dtype=np.float64)
+    gained, lead = student - floor, teacher - floor
+    if not lead.mean() > 1e-12:
+        return UNDEFINED
+    value = float(gained.mean() / lead.mean())
+    stderr = clustered_stderr(gained - value * lead, clusters)
+    if stderr is None:
+        return Estimate(value)
+    sums = bootstrap_sums(np.stack([gained, lead], axis=1), clusters)
+    if sums[:, 1].min() <= 0:
+        return Estimate(value)
+    low, high = np.quantile(sums[:, 0] / sums[:, 1], [0.025, 0.975])
+    return Estimate(value, float(stderr / lead.mean()), float(low), float(high))
