@@ -1,0 +1,170 @@
+"""What each stage of a run does: a function of its parameters and the folders it needs, into a folder of its own.
+
+A stage reads cost settings (batch sizes, checkpoint steps) from the recipe and whatever changes its result from its
+own params, which its content hash is made of.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+
+from kd_bench.distill.features import features
+from kd_bench.distill.states import TeacherStates, write_states
+from kd_bench.distill.train import train
+from kd_bench.distill.trainer import Loss
+from kd_bench.harness.evaluate import evaluate
+from kd_bench.harness.examples import Example, examples
+from kd_bench.models.load import load_model, save_model
+from kd_bench.models.prune import block_influence, choose_layers, keep_layers
+from kd_bench.models.vocabulary import shared_vocabulary
+from kd_bench.recipe import Recipe
+from kd_bench.runs.context import Context
+from kd_bench.runs.facts import options_of
+from kd_bench.runs.plan import SFT, Stage
+from kd_bench.runs.records import TRAINING, model_folder, save_results
+
+MODEL = "model"  # the sub-folder that a model is saved in
+INFLUENCE = "influence.json"
+INFLUENCE_EXAMPLES = 64  # block influence of 135M to 7B models settles within a few thousand tokens
+
+
+def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:
+    """Does `stage`: `inputs` are the finished folders of what it needs, by role; `out` is where it writes."""
+    make = {"teacher": _teacher, "init": _init, "states": _states, "train": _train, "evaluate": _evaluate}[stage.kind]
+    make(stage, inputs, out, context)
+
+
+def device() -> str:
+    """Where models are run: the accelerator that torch finds, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def training_examples(context: Context) -> list[Example]:
+    """The first `training.limit` training examples of each of the recipe's tasks, one task after another."""
+    recipe = context.recipe
+    return [example for name in recipe.tasks for example in examples(context.tasks[name])[: recipe.training.limit]]
+
+
+def _teacher(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:
+    recipe = context.recipe
+    finetune = stage.params["finetune"]
+    # A model that is trained keeps float32 weights: an update of 1e-4 is lost in bfloat16's eight bits.
+    dtype = "float32" if finetune else recipe.teacher.dtype
+    model, tokenizer = load_model(recipe.teacher.model, dtype=dtype, **options_of(recipe, recipe.teacher.model))
+    if finetune:
+        _fit(model, tokenizer, Loss(), finetune, stage.params["seed"], out, context)
+    save_model(model, tokenizer, out / MODEL)
+
+
+def _init(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:
+    recipe = context.recipe
+    student = next(student for student in recipe.students if student.name == stage.name)
+    if student.model:
+        model, tokenizer = load_model(student.model, **options_of(recipe, student.model))
+    else:
+        teacher, tokenizer = load_model(str(model_folder(inputs["teacher"])))
+        layers = student.init.layers or _chosen(teacher, tokenizer, student.init, out, context)
+        model = keep_layers(teacher, layers)
+    save_model(model, tokenizer, out / MODEL)
+
+
+def _chosen(teacher, tokenizer, init, out: Path, context: Context) -> list[int]:
+    """The layers that stay; where influence chooses, what it measured lies beside the model."""
+    count = teacher.config.get_text_config().num_hidden_layers
+    if init.by == "even":
+        return choose_layers(count, init.keep_layers, "even")
+    found = training_examples(context)
+    rows = features(found[:: max(1, len(found) // INFLUENCE_EXAMPLES)], tokenizer)
+    teacher.to(device())
+    batches = (
+        {
+            "input_ids": torch.tensor([row["prompt"] + row["completion"]], device=device()),
+            "attention_mask": torch.ones(1, len(row["prompt"]) + len(row["completion"]), dtype=int, device=device()),
+        }
+        for row in rows
+    )
+    influence = block_influence(teacher, batches)
+    layers = choose_layers(count, init.keep_layers, "influence", influence)
+    (out / INFLUENCE).write_text(json.dumps({"influence": influence, "layers": layers}), encoding="utf-8")
+    return layers
+
+
+def _states(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:
+    teacher, tokenizer = load_model(str(model_folder(inputs["teacher"])), dtype=context.recipe.teacher.dtype)
+    rows = features(training_examples(context), tokenizer, context=_context_length(teacher))
+    write_states(teacher.to(device()), rows, out, batch_size=context.recipe.training.batch_size)
+
+
+def _train(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:
+    recipe, method = context.recipe, dict(stage.params["method"])
+    model, tokenizer = load_model(str(model_folder(inputs["student"])))
+    loss, teacher = Loss(), None
+    if method.pop("name") != SFT:
+        folder = str(model_folder(inputs["teacher"]))
+        if "states" in inputs:
+            teacher = TeacherStates(inputs["states"])
+            teacher_rows = teacher.head().out_features
+        else:
+            teacher, _ = load_model(folder, dtype=recipe.teacher.dtype)
+            teacher_rows = teacher.get_output_embeddings().weight.shape[0]
+        loss = Loss(
+            method["divergence"],
+            {key: method[key] for key in ("beta", "skew") if method.get(key) is not None},
+            method["temperature"],
+            method["cross_entropy"],
+            shared_vocabulary(_tokenizer(folder), tokenizer, teacher_rows, model.get_output_embeddings().out_features),
+        )
+    settings = {**stage.params["training"], "lmbda": method.get("lmbda", 0.0)}
+    _fit(model, tokenizer, loss, settings, stage.params["seed"], out, context, teacher)
+    save_model(model, tokenizer, out / MODEL)
+
+
+def _fit(model, tokenizer, loss: Loss, settings: dict, seed: int, out: Path, context: Context, teacher=None) -> None:
+    """Trains `model` on the recipe's examples and writes what it cost."""
+    recipe: Recipe = context.recipe
+    found = training_examples(context)
+    settings = dict(settings)
+    result = train(
+        model,
+        tokenizer,
+        features(found, tokenizer, context=_context_length(model)),
+        loss,
+        out,
+        teacher=teacher,
+        bf16=settings.pop("dtype") == "bfloat16",
+        gradient_checkpointing=recipe.training.gradient_checkpointing,
+        save_steps=recipe.training.save_steps,
+        stop=found[0].stop,
+        seed=seed,
+        **settings,
+    )
+    (out / TRAINING).write_text(json.dumps(result), encoding="utf-8")
+
+
+def _evaluate(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:
+    evaluation = context.recipe.evaluation
+    model, tokenizer = load_model(str(model_folder(inputs["model"])), dtype="auto")
+    results = evaluate(
+        model.to(device()),
+        tokenizer,
+        stage.params["task"],
+        batch_size=evaluation.batch_size,
+        limit=evaluation.limit,
+        metadata=context.recipe.data.as_metadata(),
+        split=evaluation.split,
+        backend=evaluation.backend,
+    )
+    save_results(results, out)
+
+
+def _tokenizer(folder: str):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def _context_length(model) -> int | None:
+    """How many tokens the model's positions reach, as far as its config says."""
+    config = model.config.get_text_config()
+    return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
