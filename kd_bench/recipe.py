@@ -262,11 +262,17 @@ class Recipe(Section):
 
     @field_validator("students")
     @classmethod
-    def _distinct_names(cls, students: list[Student]) -> list[Student]:
+    def _distinct_names(cls, students: list[Student], info: ValidationInfo) -> list[Student]:
         names = [student.name for student in students]
         _refuse_repeats(names, "two students are called {!r}: names tell rows apart.")
         if "teacher" in names:
             raise ValueError("'teacher' is the teacher's own name: call the student something else.")
+        origins: dict[str, set[tuple]] = {}
+        for part in [*([info.data["teacher"]] if "teacher" in info.data else []), *students]:
+            if part.model:
+                origins.setdefault(part.model, set()).add((part.revision, part.trust_remote_code))
+        if apart := [source for source, some in origins.items() if len(some) > 1]:
+            raise ValueError(f"{apart[0]} stands there twice, with another revision or trust_remote_code: use folders.")
         return students
 
     @field_validator("tasks", "baselines", "seeds")

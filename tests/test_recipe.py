@@ -88,6 +88,7 @@ def test_all_problems_come_at_once(recipe_file):
         ("method={divergence: reverse_kl, beta: 0.5}", "method.beta: reverse_kl does not use it, only jsd"),
         ("students.1.name=a", "students: two students are called 'a'"),
         ("students.1.name=teacher", "students: 'teacher' is the teacher's own name"),
+        ("students.1={name: c, model: T, revision: main}", "students: T stands there twice, with another revision"),
         ("students.1.name=a/b", "students.1.name: 'a/b' names files"),
         ("students.1.model=null", "students.1.init: give either `model`"),
         ("students.0.model=x", "students.0.init: give either `model`"),

@@ -110,6 +110,7 @@ SENTENCES = {
         "{S} hat {population} Einwohner.",
         "In {d} leben {population} Menschen.",
         "{S} liegt im {region} des Landes.",
+        "Im {region} des Landes liegt {s}.",
         "{S} liegt im {region} des Landes, {altitude} über dem Meeresspiegel.",
         "{S} liegt {altitude} über dem Meeresspiegel.",
         "{S} wird von Bürgermeister{mayor.in} {mayor} regiert.",

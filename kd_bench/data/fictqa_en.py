@@ -74,7 +74,7 @@ OTHERS = {
 SENTENCES = {
     "person": [
         "{S} was born in {born}.",
-        "{S} came into the world in {born}.",
+        "{S} was born in the year {born}.",
         "{S} was born in {birthplace}.",
         "{P} birthplace was {birthplace}.",
         "{S} was born in {birthplace} in {born}.",
@@ -107,6 +107,7 @@ SENTENCES = {
         "{S} has {population} inhabitants.",
         "{P} population is {population}.",
         "{S} lies in the {region} of the country.",
+        "The {region} of the country is home to {o}.",
         "{S} lies in the {region} of the country, {altitude} above sea level.",
         "{S} lies {altitude} above sea level.",
         "{P} mayor is {mayor}.",

@@ -38,9 +38,6 @@ class Paragraph:
         """Every fact that the paragraph gives, but for the types of its entities, which it always gives."""
         return [(entity, attribute) for entity, attributes in self.blocks for attribute in attributes]
 
-    def entities(self) -> list[Entity]:
-        return list(dict.fromkeys(entity for entity, _ in self.blocks))
-
 
 @dataclass(frozen=True)
 class Article:
@@ -54,7 +51,7 @@ def articles(size: int, seed: int) -> Iterator[Article]:
     asked = unanswerable = 0
     for number in range(size):
         dice = Dice("fictqa", seed, number)
-        main = world.entity(dice, dice.pick(KINDS), dice.between(1740, 1910))
+        main = world.entity(dice, dice.pick(KINDS), dice.between(1825, 1915))
         paragraphs, said, ties = [], [], []
         for part in range(dice.between(2, 3)):
             subject, required = main, []
@@ -116,9 +113,8 @@ def _questions(
     questions = []
     for entity, attribute in facts:
         inverse = dice.chance(0.25)
-        value = entity.facts.get(attribute) or Value("type", (entity.kind, entity.type, entity.gender))
-        answer = (entity, None if inverse else attribute)
-        questions.append(Question(entity, attribute, inverse, value if inverse else None, True, answer))
+        value = entity.value(attribute) if inverse else None
+        questions.append(Question(entity, attribute, inverse, value, True, (entity, None if inverse else attribute)))
     traps = [dice.shuffled(kind) for kind in _traps(stated, stranger)]
     while unanswerable:
         # The harder kinds of trap are the more frequent ones.
@@ -150,6 +146,8 @@ def _traps(stated: list[tuple[Entity, str]], stranger: Entity) -> list[list[Ques
     for entity, attribute in stated:
         of = ATTRIBUTES[entity.kind]
         for like in [like for like in of if of[like] == of[attribute] and like != attribute]:
+            if {like, attribute} == {"homeport", "destination"}:
+                continue  # a ship does sail to its home port
             if (entity, like) not in stated:
                 near.append(Question(entity, like, False, None, False, (entity, attribute)))
             swapped.append(Question(entity, like, True, entity.facts[attribute], False, (entity, None)))

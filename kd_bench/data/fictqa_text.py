@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 
 from kd_bench.data.fictqa_plan import Paragraph, Question
-from kd_bench.data.fictqa_world import ATTRIBUTES, Dice, Entity, Value
+from kd_bench.data.fictqa_world import ATTRIBUTES, Dice, Entity
 
 _SLOT = re.compile(r"\{([A-Za-z_.]+)\}")
 # Slots that put the entity itself into the sentence. A sentence without one ("Her teacher was ...") lives on a pronoun.
@@ -32,7 +32,7 @@ def _attributes(template: str, kind: str) -> set[str]:
 
 
 def _join(first: str, second: str, language: ModuleType) -> str | None:
-    """Both sentences as one with one subject ("She was born in ... and trained by ..."); None where that reads badly."""
+    """Both sentences as one with one subject ("She was born in ... and trained by ..."); None where it reads badly."""
     if any(not t.startswith("{S} ") or any(word in t for word in language.CLAUSES) for t in (first, second)):
         return None
     verb, rest = second.removeprefix("{S} ").split(" ", 1)
@@ -50,13 +50,6 @@ def _allows(template: str, mode: str) -> bool:
     return bool(slots & (_SUBJECTS | _OBLIQUE))
 
 
-def value_of(entity: Entity, attribute: str) -> Value:
-    """The fact; an entity's type is one too, with the gender that a person's profession has in some languages."""
-    if attribute == "type":
-        return Value("type", (entity.kind, entity.type, entity.gender))
-    return entity.facts[attribute]
-
-
 def _fill(language: ModuleType, template: str, entity: Entity, mode: str, gender: str, written: Written) -> None:
     """Appends the template, filled, to `written`."""
     words = language.words(entity, mode, gender)
@@ -71,10 +64,10 @@ def _fill(language: ModuleType, template: str, entity: Entity, mode: str, gender
             written.text = language.join(written.text, words[part])
         elif "." in part:
             attribute, form = part.split(".")
-            written.text = language.join(written.text, language.form(value_of(entity, attribute), form))
+            written.text = language.join(written.text, language.form(entity.value(attribute), form))
         else:
             written.facts.setdefault((entity.name, part), len(written.text))
-            written.text += language.value_texts(value_of(entity, part))[0]
+            written.text += language.value_texts(entity.value(part))[0]
 
 
 class _Writer:
@@ -99,7 +92,9 @@ class _Writer:
         ]
 
     def _sentence(self, entity: Entity, mode: str, left: list[str]) -> str:
-        first = self._choose(self._fitting(entity, mode, left))
+        fitting = self._fitting(entity, mode, left)
+        longer = [template for template in fitting if len(_attributes(template, entity.kind)) > 1]
+        first = self._choose(longer if longer and self.dice.chance(0.6) else fitting)
         then = [attribute for attribute in left if attribute not in _attributes(first, entity.kind)]
         seconds = [t for t in self._fitting(entity, mode, then) if _join(first, t, self.language)]
         return _join(first, self._choose(seconds), self.language) if seconds and self.dice.chance(0.6) else first
@@ -169,5 +164,5 @@ def write_answer(language: ModuleType, question: Question, written: Written) -> 
     if attribute is None:
         start, texts = written.names[entity.name], language.name_texts(entity)
     else:
-        start, texts = written.facts[entity.name, attribute], language.value_texts(value_of(entity, attribute))
+        start, texts = written.facts[entity.name, attribute], language.value_texts(entity.value(attribute))
     return [(text, start + texts[0].index(text)) for text in texts]

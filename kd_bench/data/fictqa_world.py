@@ -58,6 +58,10 @@ class Entity:
     era: int  # the year around which its life lies
     facts: dict[str, Value] = field(compare=False)
 
+    def value(self, attribute: str) -> Value:
+        """The fact; the type is one too, with the gender that a person's profession has in some languages."""
+        return Value("type", (self.kind, self.type, self.gender)) if attribute == "type" else self.facts[attribute]
+
 
 # Attribute -> kind of value. Two attributes of one kind are what unanswerable questions confuse.
 ATTRIBUTES: dict[str, dict[str, str]] = {

@@ -9,12 +9,11 @@ from datasets import Dataset
 from torch import nn
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
-from trl.experimental.gkd import GKDConfig
 
 from kd_bench.distill.checkpoint import last_good_checkpoint
 from kd_bench.distill.memory import PeakMemory
 from kd_bench.distill.states import TeacherStates
-from kd_bench.distill.trainer import DistillTrainer, Loss
+from kd_bench.distill.trainer import DistillTrainer, GKDConfig, Loss
 
 
 def train(
@@ -61,6 +60,7 @@ def train(
         max_grad_norm=max_grad_norm,
         gradient_checkpointing=gradient_checkpointing,
         bf16=bf16,
+        use_cpu=not torch.cuda.is_available(),  # bf16 on a CPU is refused unless this is said
         lmbda=lmbda,
         max_new_tokens=max_new_tokens,
         save_strategy="steps",

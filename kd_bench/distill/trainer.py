@@ -3,14 +3,13 @@
 The only module that imports `trl.experimental.gkd`.
 """
 
+import os
 import random
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from trl.experimental.gkd import GKDConfig, GKDTrainer
-from trl.models.utils import unwrap_model_for_generation
 
 from kd_bench.distill.body import check_model, keys_per_token, predicting_states
 from kd_bench.distill.collate import PackExamples, PassageSampler
@@ -18,6 +17,10 @@ from kd_bench.distill.divergences import DIVERGENCES
 from kd_bench.distill.features import passages
 from kd_bench.distill.states import TeacherStates
 from kd_bench.errors import UserError
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # the minor version is pinned
+from trl.experimental.gkd import GKDConfig, GKDTrainer  # noqa: E402
+from trl.models.utils import unwrap_model_for_generation  # noqa: E402
 
 
 @dataclass(frozen=True)

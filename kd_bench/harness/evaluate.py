@@ -1,4 +1,4 @@
-"""A model on tasks through lm-eval: `lm_eval.simple_evaluate`, its results as they are and what they cost."""
+"""A model on tasks through lm-eval: its results as they are, and what they cost."""
 
 import contextlib
 import copy
@@ -25,7 +25,7 @@ def evaluate(
     backend: str = "kd",
     progress: bool = True,
 ) -> dict:
-    """What `lm_eval.simple_evaluate` returns for a loaded `model` on `tasks` (groups count), with every sample.
+    """What `lm_eval.evaluate` returns for a loaded `model` on `tasks` (groups count), with every sample.
 
     limit: the first n documents of each task. metadata: what the tasks' data gets (`data_dir`, `demo_seed`, ...).
     split: `test` is what lm-eval evaluates (the validation split of a task without a test split), `validation` the
@@ -41,7 +41,7 @@ def evaluate(
     if backend not in BACKENDS:
         raise UserError("evaluation.backend", f"`{backend}` is not one of {', '.join(BACKENDS)}")
 
-    from lm_eval import simple_evaluate
+    import lm_eval
 
     from kd_bench.harness.prefix_lm import PrefixLM
 
@@ -55,18 +55,14 @@ def evaluate(
             if problems:
                 raise UserError("evaluation", problems)
             started = time.perf_counter()
-            # No seeds: decoding is greedy, and the caller's random state is not for an evaluation to change.
-            results = simple_evaluate(
+            # Not `simple_evaluate`, which seeds the caller's random state, and before it returns collects facts about
+            # the machine for seconds on end (it runs `pip list`).
+            results = lm_eval.evaluate(
                 lm,
-                tasks=loaded,
+                {"tasks": {task.task_name: task for task in loaded}},
                 limit=limit,
-                batch_size=batch_size,
                 log_samples=True,
                 bootstrap_iters=0,
-                random_seed=None,
-                numpy_random_seed=None,
-                torch_random_seed=None,
-                fewshot_random_seed=FEWSHOT_SEED,
             )
             seconds = time.perf_counter() - started
         finally:
@@ -104,6 +100,8 @@ def load_tasks(names: str | list[str], metadata: dict | None = None, split: str 
             task.set_config("test_split", task.config.validation_split)
     for task in loaded.values():
         task.set_fewshot_seed(FEWSHOT_SEED)
+        if task.config.num_fewshot is None:
+            task.set_config("num_fewshot", 0)
     return list(loaded.values())
 
 

@@ -118,3 +118,9 @@ def test_student_written_completions_need_a_live_teacher(tmp_path, features):
     write_states(tiny_model("llama", layers=3, seed=1), features, tmp_path, progress=False)
     with pytest.raises(UserError, match="live teacher"):
         distil(tmp_path / "run", features, teacher=TeacherStates(tmp_path), lmbda=0.5)
+
+
+def test_bfloat16_keeps_float32_weights(tmp_path, features):
+    student, result = distil(tmp_path, features, bf16=True, epochs=30)
+    assert {p.dtype for p in student.parameters()} == {torch.float32}
+    assert result["loss"][-1]["loss"] < 0.6 * result["loss"][0]["loss"]

@@ -7,7 +7,7 @@ HASH = "0123456789abcdef"
 
 
 def lines(scores: list[float], *, metric: str = "f1", passage: int = 2, answerable=None) -> list[dict]:
-    """One line a question, `passage` questions to a passage. answerable: adds has_ans_f1 or no_ans_em as SQuAD v2 does."""
+    """A line a question, `passage` questions to a passage. answerable: adds has_ans_f1 or no_ans_em to each."""
     made = []
     for i, value in enumerate(scores):
         own = {metric: value}

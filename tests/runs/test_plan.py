@@ -131,6 +131,8 @@ def test_what_changes_no_result_redoes_nothing(changes):
         ({"training__scheduler": "linear"}, lambda n: n not in ("init b", "evaluate b-undistilled.one")),
         ({"data__demo_seed": 1}, lambda n: n != "init b"),
         ({"seeds": [0, 2]}, lambda n: "-s2" in n),
+        ({"training__dtype": "bfloat16"}, lambda n: n not in ("init b", "evaluate b-undistilled.one")),
+        ({"teacher__dtype": "bfloat16"}, lambda n: n != "init b" and " b-undistilled" not in n and " b-sft" not in n),
         ({"training__limit": 9}, lambda n: n not in ("init b", "evaluate b-undistilled.one")),
     ],
 )

@@ -1,0 +1,111 @@
+"""Each divergence against its definition in float64, its limits, and TRL where TRL has the same one."""
+
+import pytest
+import torch
+from trl.experimental.gkd import GKDTrainer
+
+from kd_bench.distill.divergences import DIVERGENCES, forward_kl, jsd, reverse_kl, skew_kl, skew_reverse_kl
+from kd_bench.distill.trainer import Loss
+
+
+def logits(seed: int, *, scale: float = 3.0, dtype=torch.float64) -> torch.Tensor:
+    return scale * torch.randn(7, 31, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+Q, P = logits(0), logits(1)
+
+
+def kl(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """sum a log(a / b), written out over probabilities."""
+    return (a * torch.log(a / b)).sum(-1)
+
+
+def written_out(name: str, weight: float) -> torch.Tensor:
+    q, p = Q.exp() / Q.exp().sum(-1, keepdim=True), P.exp() / P.exp().sum(-1, keepdim=True)
+    mixture = weight * p + (1 - weight) * q
+    return {
+        "forward_kl": lambda: kl(p, q),
+        "reverse_kl": lambda: kl(q, p),
+        "jsd": lambda: weight * kl(p, mixture) + (1 - weight) * kl(q, mixture),
+        "skew_kl": lambda: kl(p, mixture),
+        "skew_reverse_kl": lambda: kl(q, weight * q + (1 - weight) * p),
+    }[name]()
+
+
+SETTINGS = [("forward_kl", {}), ("reverse_kl", {})]
+SETTINGS += [("jsd", {"beta": beta}) for beta in (0.1, 0.5, 0.9)]
+SETTINGS += [(name, {"skew": skew}) for name in ("skew_kl", "skew_reverse_kl") for skew in (0.0, 0.1, 0.5, 0.9)]
+
+
+@pytest.mark.parametrize(("name", "settings"), SETTINGS)
+def test_equals_its_definition(name, settings):
+    found = DIVERGENCES[name](Q, P, **settings)
+    weight = next(iter(settings.values()), 0.0)
+    torch.testing.assert_close(found, written_out(name, weight), rtol=1e-10, atol=1e-12)
+    assert found.shape == (7,) and (found > 0).all()
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_zero_for_equal_inputs_and_never_negative(name):
+    divergence = DIVERGENCES[name]
+    assert divergence(P, P + 5.0).abs().max() < 1e-12  # a shift of all logits is the same distribution
+    for seed in range(20):
+        near = P + 1e-3 * logits(seed + 2)
+        assert (divergence(near, P) >= -1e-12).all()
+
+
+def test_skew_zero_is_the_plain_divergence():
+    torch.testing.assert_close(skew_kl(Q, P, skew=0.0), forward_kl(Q, P))
+    torch.testing.assert_close(skew_reverse_kl(Q, P, skew=0.0), reverse_kl(Q, P))
+
+
+def test_jsd_ends_are_the_two_divergences_and_scaled_limits():
+    torch.testing.assert_close(jsd(Q, P, beta=0), forward_kl(Q, P))
+    torch.testing.assert_close(jsd(Q, P, beta=1), reverse_kl(Q, P))
+    small = 1e-6
+    torch.testing.assert_close(jsd(Q, P, beta=small) / small, forward_kl(Q, P), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(jsd(Q, P, beta=1 - small) / small, reverse_kl(Q, P), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3, 0.5, 1.0])
+def test_jsd_equals_trl(beta):
+    theirs = GKDTrainer.generalized_jsd_loss(Q[None], P[None], beta=beta, reduction="none").sum(-1)[0]
+    torch.testing.assert_close(jsd(Q, P, beta=beta), theirs, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_extreme_logits_give_finite_values_and_gradients(name):
+    student = logits(3, scale=200.0, dtype=torch.float32).requires_grad_()
+    value = DIVERGENCES[name](student, logits(4, scale=200.0, dtype=torch.float32))
+    value.sum().backward()
+    assert torch.isfinite(value).all() and torch.isfinite(student.grad).all()
+
+
+def test_half_precision_is_computed_in_float32():
+    value = forward_kl(Q.bfloat16(), P.bfloat16())
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, forward_kl(Q.bfloat16().float(), P.bfloat16().float()))
+
+
+def test_shapes_must_agree():
+    with pytest.raises(ValueError, match=r"\(7, 30\)"):
+        forward_kl(Q[:, :30], P)
+
+
+def test_temperature_softens_and_is_scaled_back():
+    loss = Loss("forward_kl", temperature=4.0)
+    torch.testing.assert_close(loss(Q, P, torch.zeros(7, dtype=int)), 16 * forward_kl(Q / 4, P / 4))
+
+
+def test_cross_entropy_mixes_by_weight():
+    labels = torch.arange(7)
+    plain = torch.nn.functional.cross_entropy(Q, labels, reduction="none")
+    torch.testing.assert_close(Loss()(Q, None, labels), plain)
+    mixed = Loss("reverse_kl", cross_entropy=0.25)(Q, P, labels)
+    torch.testing.assert_close(mixed, 0.25 * plain + 0.75 * reverse_kl(Q, P))
+
+
+def test_ids_beyond_the_shared_vocabulary_do_not_count():
+    wide = torch.cat([P, 100 * torch.ones(7, 3, dtype=P.dtype)], dim=1)
+    loss = Loss("forward_kl", vocabulary=31)
+    torch.testing.assert_close(loss(Q, wide, torch.zeros(7, dtype=int)), forward_kl(Q, P))
