@@ -19,8 +19,8 @@ from kd_bench.distill.states import TeacherStates
 from kd_bench.errors import UserError
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # the minor version is pinned
-from trl.experimental.gkd import GKDConfig, GKDTrainer  # noqa: E402
-from trl.models.utils import unwrap_model_for_generation  # noqa: E402
+from trl.experimental.gkd import GKDConfig, GKDTrainer
+from trl.models.utils import unwrap_model_for_generation
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,8 @@ def evaluate(
     with quiet(), contextlib.nullcontext() if progress else contextlib.redirect_stderr(io.StringIO()):
         # lm-eval gives a tokenizer without a pad token one; the caller's stays as it is.
         own = copy.deepcopy(tokenizer)
-        lm = PrefixLM(pretrained=model, tokenizer=own, batch_size=batch_size, share=backend == "kd")
         try:
+            lm = PrefixLM(pretrained=model, tokenizer=own, batch_size=batch_size, share=backend == "kd")
             problems = [p for task in loaded for p in context_problems(task, own, lm.max_length, limit)]
             if problems:
                 raise UserError("evaluation", problems)
@@ -117,7 +117,9 @@ def check_context(task, tokenizer, max_length: int, limit: int | None = None) ->
 def context_problems(task, tokenizer, max_length: int, limit: int | None = None) -> list[str]:
     """What `check_context` would say of `task`: no or one problem."""
     with quiet(), contextlib.redirect_stderr(io.StringIO()):
+        task.set_fewshot_seed(FEWSHOT_SEED)
         task.build_all_requests(limit=limit, rank=0, world_size=1)
+        task.set_fewshot_seed(FEWSHOT_SEED)  # so that a task that draws its shots draws the same ones again
         lengths = _lengths(task.instances, tokenizer)
     too_long = [length for length in lengths if length > max_length]
     if not too_long:

@@ -11,7 +11,7 @@ from functools import cache
 
 import pytest
 
-from kd_bench.data import fictqa_de, fictqa_en, fictqa_world
+from kd_bench.data import fictqa_de, fictqa_en_grammar, fictqa_world
 from kd_bench.data.fictqa import LANGUAGES, generate
 from kd_bench.data.fictqa_de_words import GOODS, NOUNS, PROFESSIONS, REGIONS, TITLE_ADJECTIVES, TITLE_NOUNS, WEEKDAYS
 from kd_bench.data.fictqa_plan import articles
@@ -342,7 +342,7 @@ def test_vocabulary_is_varied(lang):
     ("word", "article"), [("astronomer", "an"), ("university town", "a"), ("island town", "an"), ("brig", "a")]
 )
 def test_english_indefinite_article(word, article):
-    assert fictqa_en._article(word) == article
+    assert fictqa_en_grammar._article(word) == article
 
 
 def test_bad_arguments():

@@ -65,9 +65,8 @@ def test_the_results_are_what_lm_eval_gives_without_us():
         lm, tasks=[ONESHOT], limit=9, task_manager=task_manager(METADATA), bootstrap_iters=0, log_samples=True
     )
     ours = run(ONESHOT)
-    assert ours["results"] == plain["results"]
-    assert ours["samples"] == plain["samples"]
-    assert ours["task_hashes"] == plain["task_hashes"]
+    kept = ("results", "samples", "versions", "n-shot", "higher_is_better")
+    assert [ours[key] for key in kept] == [plain[key] for key in kept]
 
 
 def test_groups_and_splits():
@@ -158,7 +157,7 @@ def test_a_task_without_a_validation_split_is_named(monkeypatch):
 
     monkeypatch.setattr("kd_bench.harness.evaluate.check_names", lambda names: [])
     monkeypatch.setattr("kd_bench.harness.evaluate.task_manager", lambda metadata: Manager())
-    with pytest.raises(UserError, match="a_choice.* no validation split"):
+    with pytest.raises(UserError, match=r"a_choice.* no validation split"):
         run("a_choice", split="validation")
     results = run("a_choice", limit=None)
     assert results["results"]["a_choice"]["acc,none"] in (0, 1 / 3, 2 / 3, 1)
