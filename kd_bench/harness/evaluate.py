@@ -89,7 +89,9 @@ def load_tasks(names: str | list[str], metadata: dict | None = None, split: str 
     if problems := check_names(names):
         raise UserError("tasks", problems)
     with quiet():
-        loaded = {name: task for spec in names for name, task in task_manager(metadata).load([spec])["tasks"].items()}
+        loaded = {
+            name: task for spec in names for name, task in task_manager([spec], metadata).load([spec])["tasks"].items()
+        }
     if split == "validation":
         if problems := [
             f"`{name}` has no validation split" for name, t in loaded.items() if not t.has_validation_docs()

@@ -5,6 +5,9 @@ in `lm_eval`, and what the model must write is the reference answer in the task'
 """
 
 import difflib
+import importlib.util
+import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,8 +38,6 @@ class Example:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the log lines that lm-eval prints for every task that it loads."""
-    import logging
-
     levels = {name: logging.getLogger(name).level for name in _LOUD}
     for name in _LOUD:
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -48,26 +49,35 @@ def quiet() -> Iterator[None]:
 
 
 @cache
-def _manager(include: str | None, metadata: str):
-    import json
-
+def _manager(folder: str | None, defaults: bool, metadata: str):
     from lm_eval.tasks import TaskManager
 
     with quiet():
-        return TaskManager(include_path=[include] if include else None, metadata=json.loads(metadata))
+        return TaskManager(
+            include_path=[folder] if folder else None, include_defaults=defaults, metadata=json.loads(metadata)
+        )
 
 
-def task_manager(metadata: dict | None = None):
-    """lm-eval's index of tasks. The working copy's `tasks/` comes first, so that an edit counts without a reinstall."""
-    import json
-
+def _own_tasks() -> str | None:
+    """Where our YAMLs lie: the working copy's `tasks/`, so that an edit counts without a reinstall, else lm-eval's."""
+    installed = Path(importlib.util.find_spec("lm_eval").origin).parent / "tasks" / "kd_bench"
     source = Path(__file__).resolve().parents[2] / "tasks"
-    return _manager(str(source) if source.is_dir() else None, json.dumps(metadata or {}, sort_keys=True))
+    return next((str(folder) for folder in (source, installed) if folder.is_dir()), None)
+
+
+def task_manager(names: list[str], metadata: dict | None = None):
+    """lm-eval's index of tasks. Where `names` are all ours, of ours alone: reading the other 14,000 takes seconds."""
+    folder, text = _own_tasks(), json.dumps(metadata or {}, sort_keys=True)
+    if folder:
+        own = _manager(folder, False, text)
+        if names and set(names) <= set(own.all_tasks):
+            return own
+    return _manager(folder, True, text)
 
 
 def check_names(names: list[str]) -> list[str]:
     """One problem a name that lm-eval does not know, with the nearest that it does."""
-    known = task_manager().all_tasks
+    known = task_manager(names).all_tasks
     problems = []
     for name in names:
         if name not in known:
@@ -84,7 +94,7 @@ def load_task(name: str, metadata: dict | None = None):
     if problems := check_names([name]):
         raise UserError("tasks", problems)
     with quiet():
-        loaded = task_manager(metadata).load([name])["tasks"]
+        loaded = task_manager([name], metadata).load([name])["tasks"]
     if list(loaded) != [name]:
         raise UserError("tasks", f"`{name}` is a group; name its tasks: {', '.join(loaded)}")
     task = loaded[name]

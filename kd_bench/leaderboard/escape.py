@@ -45,13 +45,11 @@ def percent(share: float, digits: int = 1) -> str:
     return text.replace("-", MINUS)
 
 
-def count(number: int) -> str:
-    return f"{number:,}"
-
-
 def millions(number: int | None) -> str:
     if number is None:
         return MISSING
+    if number < 1e6:
+        return f"{number:,}"
     return f"{number / 1e9:.2f} B" if number >= 1e9 else f"{number / 1e6:.1f} M"
 
 
@@ -59,6 +57,8 @@ def size(number: int | None) -> str:
     """Decimal units, as disks and model hubs count."""
     if number is None:
         return MISSING
+    if number < 1e6:
+        return f"{number / 1e3:.0f} kB"
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
 
 

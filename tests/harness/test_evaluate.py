@@ -62,7 +62,12 @@ def test_the_results_are_what_lm_eval_gives_without_us():
 
     lm = HFLM(pretrained=tiny_model("llama"), tokenizer=tiny_tokenizer(), batch_size=1)
     plain = simple_evaluate(
-        lm, tasks=[ONESHOT], limit=9, task_manager=task_manager(METADATA), bootstrap_iters=0, log_samples=True
+        lm,
+        tasks=[ONESHOT],
+        limit=9,
+        task_manager=task_manager([ONESHOT], METADATA),
+        bootstrap_iters=0,
+        log_samples=True,
     )
     ours = run(ONESHOT)
     kept = ("results", "samples", "versions", "n-shot", "higher_is_better")

@@ -8,7 +8,7 @@ import pytest
 
 from kd_bench.errors import UserError
 from kd_bench.leaderboard.build import build
-from kd_bench.leaderboard.escape import code, duration, escape, percent, size
+from kd_bench.leaderboard.escape import code, duration, escape, millions, percent, size
 from kd_bench.leaderboard.markdown import render
 from kd_bench.leaderboard.record import write_record
 from tests.leaderboard.made import content, lines, result
@@ -39,7 +39,7 @@ def test_the_table_by_hand():
     assert cells(section, "*floor*") == ["*floor*", "", "50.0", "", "", "–"]
     assert cells(section, "`teacher`")[2] == "87.5 ± 7.2"  # passages sum to 2, 2, 1.5 and 1.5
     assert cells(section, "`kd`")[0] == "`kd` distilled, 2 seeds"
-    assert cells(section, "`kd`")[1] == "0.0 M (−25.0 %)"
+    assert cells(section, "`kd`")[1] == "750 (−25.0 %)"
     assert re.fullmatch(r"65\.6 ± \d\.\d \(sd 13\.3\)", cells(section, "`kd`")[2])
     assert re.fullmatch(r"42 % \[−?\d+, \d+\]", cells(section, "`kd`")[3])
     assert cells(section, "`kd`")[4] == "75 %"
@@ -50,7 +50,7 @@ def test_the_table_by_hand():
 def test_missing_is_shown_as_missing_and_never_averaged():
     text = render(RUN)
     section = text[text.index("## toy2\n") : text.index("## Models and cost")]
-    assert cells(section, "`tuned` fine-tuned") == ["`tuned` fine-tuned", "0.0 M (−25.0 %)", "–", "–", "–", "–"]
+    assert cells(section, "`tuned` fine-tuned") == ["`tuned` fine-tuned", "750 (−25.0 %)", "–", "–", "–", "–"]
     assert cells(section, "`raw` undistilled")[2:] == ["–"] * 4
 
 
@@ -150,7 +150,8 @@ def test_code_falls_back_where_code_cannot_hold_it():
 def test_numbers():
     assert [percent(x) for x in (0.1234, -0.0001, -0.5)] == ["12.3", "0.0", "−50.0"]
     assert [duration(x) for x in (None, 59, 300, 7200)] == ["–", "59 s", "5 min", "2.0 h"]
-    assert [size(x) for x in (None, 5_000_000, 2_500_000_000)] == ["–", "5 MB", "2.5 GB"]
+    assert [size(x) for x in (None, 4000, 5_000_000, 2_500_000_000)] == ["–", "4 kB", "5 MB", "2.5 GB"]
+    assert [millions(x) for x in (None, 750, 134_515_008, 7_615_616_512)] == ["–", "750", "134.5 M", "7.62 B"]
 
 
 def test_check_says_whether_the_file_is_what_the_records_give(tmp_path):
