@@ -68,9 +68,9 @@ class Init(Section):
         ge=2,
         description="Layers that stay, first and last always; fewer is smaller, faster, further from the teacher.",
     )
-    by: Literal["influence", "even"] = Field(
+    by: Literal["influence", "even", "loss"] = Field(
         "influence",
-        description="influence drops those that change the hidden state least on training passages; even spaces them.",
+        description="influence: those that turn the hidden state least go; loss: one by one those missed least; even.",
     )
     layers: list[int] | None = Field(
         None,
@@ -220,7 +220,7 @@ class Data(Section):
     demo_seed: int = Field(
         0, ge=0, description="Chooses the one-shot demonstration: another one shifts every one-shot score."
     )
-    size: int | None = Field(None, ge=1, description="fictqa only: how large a data set is generated.")
+    size: int | None = Field(None, ge=1, description="fictqa only: articles generated, some fourteen questions each.")
     seed: int | None = Field(None, ge=0, description="fictqa only: generates another encyclopedia.")
     metadata: dict[str, Any] = Field(
         {}, description="Anything else that a task of your own reads from lm-eval's metadata."

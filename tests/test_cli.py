@@ -311,7 +311,7 @@ def test_a_run_refuses_before_it_writes(kd, tiny, tmp_path):
         ("tasks=[fictqa_kd_en_zeroshoot]", "Nearest: fictqa_kd_en_zeroshot"),
         (f"teacher.model={tmp_path}", "no config.json"),
         ("teacher.model=owner/model", "the hub cannot be reached"),
-        ("students.0.init.layers=[0, 7]", ""),
+        ("students.0.init.layers=[0, 7]", "layers of half: layer 7 of a teacher with 3"),
     ):
         code, out, err = kd("distill", tiny / "tiny.yaml", runs, override)
         assert (code, out) == (2, "")

@@ -8,6 +8,7 @@ import difflib
 import importlib.util
 import json
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,30 +50,27 @@ def quiet() -> Iterator[None]:
 
 
 @cache
-def _manager(folder: str | None, defaults: bool, metadata: str):
+def _manager(folders: tuple[str, ...], defaults: bool, metadata: str):
     from lm_eval.tasks import TaskManager
 
     with quiet():
-        return TaskManager(
-            include_path=[folder] if folder else None, include_defaults=defaults, metadata=json.loads(metadata)
-        )
+        return TaskManager(include_path=list(folders), include_defaults=defaults, metadata=json.loads(metadata))
 
 
-def _own_tasks() -> str | None:
-    """Where our YAMLs lie: the working copy's `tasks/`, so that an edit counts without a reinstall, else lm-eval's."""
+def _folders() -> tuple[str, ...]:
+    """Where our YAMLs lie (the working copy's `tasks/`, so that an edit counts without a reinstall, else lm-eval's),
+    and the folders of `$KD_BENCH_TASKS`, for tasks of the user's own."""
     installed = Path(importlib.util.find_spec("lm_eval").origin).parent / "tasks" / "kd_bench"
     source = Path(__file__).resolve().parents[2] / "tasks"
-    return next((str(folder) for folder in (source, installed) if folder.is_dir()), None)
+    own = next(folder for folder in (source, installed) if folder.is_dir())
+    return (str(own), *filter(None, os.environ.get("KD_BENCH_TASKS", "").split(os.pathsep)))
 
 
 def task_manager(names: list[str], metadata: dict | None = None):
     """lm-eval's index of tasks. Where `names` are all ours, of ours alone: reading the other 14,000 takes seconds."""
-    folder, text = _own_tasks(), json.dumps(metadata or {}, sort_keys=True)
-    if folder:
-        own = _manager(folder, False, text)
-        if names and set(names) <= set(own.all_tasks):
-            return own
-    return _manager(folder, True, text)
+    folders, text = _folders(), json.dumps(metadata or {}, sort_keys=True)
+    own = _manager(folders, False, text)
+    return own if names and set(names) <= set(own.all_tasks) else _manager(folders, True, text)
 
 
 def check_names(names: list[str]) -> list[str]:

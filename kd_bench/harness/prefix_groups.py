@@ -30,32 +30,32 @@ class Tree:
         return cls(tree.input_ids[0, 1:], tree.position_ids[0, 1:] - 1 + past, visible, [p[1:] - 1 for p in tree.paths])
 
 
-def plan(sequences: list[list[int]], past: int, batch_size: int) -> list[list[list[int]]]:
-    """Which of `sequences` (sharing their first `past` tokens) go together: batches of groups of indices.
+def groups(sequences: list[list[int]], past: int, size: int) -> list[list[int]]:
+    """Which of `sequences` (which share their first `past` tokens) are worth one pass together, by their indices.
 
-    A group is one pass through the model; a batch, at most `batch_size` sequences, is decoded together. A batch ends
-    early rather than split a group, since the next batch would have to compute what the group shares again.
+    At most `size` a group; what shares a passage lies in one group, or in groups that follow one another.
     """
-    groups: list[list[int]] = []
+    families: list[list[int]] = []  # what shares a passage
+    lengths: list[int] = []
     previous: list[int] = []
-    tokens = 0
     for index in sorted(range(len(sequences)), key=sequences.__getitem__):
-        sequence = sequences[index]
-        shared = max(common_prefix(previous, sequence) - past, 0)
-        own = len(sequence) - past
-        together = shared >= SHARE * own or tokens + own - shared <= JOIN_TOKENS
-        if groups and together and len(groups[-1]) < batch_size:
-            groups[-1].append(index)
-            tokens += own - shared
+        own = len(sequences[index]) - past
+        shared = max(common_prefix(previous, sequences[index]) - past, 0)
+        if families and shared >= SHARE * own and len(families[-1]) < size:
+            families[-1].append(index)
+            lengths[-1] += own - shared
         else:
-            groups.append([index])
-            tokens = own
-        previous = sequence
+            families.append([index])
+            lengths.append(own)
+        previous = sequences[index]
 
-    batches: list[list[list[int]]] = []
-    for group in groups:
-        if batches and sum(map(len, batches[-1])) + len(group) <= batch_size:
-            batches[-1].append(group)
+    found: list[list[int]] = []
+    tokens = 0
+    for family, length in zip(families, lengths):
+        if found and tokens + length <= JOIN_TOKENS and len(found[-1]) + len(family) <= size:
+            found[-1] += family
+            tokens += length
         else:
-            batches.append([group])
-    return batches
+            found.append(family)
+            tokens = length
+    return found

@@ -11,6 +11,8 @@ import inspect
 import json
 import logging
 import time
+from collections import deque
+from collections.abc import Iterator
 
 import torch
 from lm_eval.models.huggingface import HFLM
@@ -18,12 +20,13 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, po
 from tqdm import tqdm
 from transformers import DynamicCache
 
-from kd_bench.harness.prefix_groups import Tree, plan
+from kd_bench.harness.prefix_groups import Tree, groups
 from kd_bench.packing import common_prefix
 
 log = logging.getLogger(__name__)
 
-# What a model's generation config may say without changing what greedy decoding writes.
+# What a model's generation config may say without changing what greedy decoding writes. (`max_new_tokens` would win
+# over the task's own limit in HFLM, so that Qwen2.5's 2048 lets an answer run on: here the task's limit holds.)
 HARMLESS = {"bos_token_id", "eos_token_id", "pad_token_id", "do_sample", "temperature", "top_p", "top_k", "typical_p"}
 HARMLESS |= {"min_p", "max_length", "max_new_tokens", "use_cache", "cache_implementation", "transformers_version"}
 HARMLESS |= {"_from_model_config", "output_attentions", "output_hidden_states", "return_dict_in_generate"}
@@ -84,66 +87,53 @@ class PrefixLM(HFLM):
 
         answers = [""] * len(requests)
         bar = self._bar(len(requests), "generate_until", disable_tqdm)
-        for groups in plan(prompts, past, self.batch_size):
-            written = self._decode(prompts, groups, past, prefix, until, arguments["max_gen_toks"])
-            for index, tokens in written.items():
-                self.generated_tokens += len(tokens)
-                text = postprocess_generated_text(self.tok_decode(tokens), stop=until, think_end_token=None)
-                answers[index] = text
-                self.cache_hook.add_partial("generate_until", requests[index].args, text)
-            bar.update(len(written))
+        for index, tokens in self._decode(prompts, past, prefix, until, arguments["max_gen_toks"]):
+            self.generated_tokens += len(tokens)
+            answers[index] = postprocess_generated_text(self.tok_decode(tokens), stop=until, think_end_token=None)
+            self.cache_hook.add_partial("generate_until", requests[index].args, answers[index])
+            bar.update()
         bar.close()
         return answers
 
-    def _decode(self, prompts, groups, past: int, prefix: KeysValues, until, max_tokens: int) -> dict[int, list[int]]:
-        """The greedy continuation, stop string included, of each prompt that `groups` names."""
-        trees = [Tree.of([prompts[index] for index in group], past) for group in groups]
-        branches = [index for group in groups for index in group]
-        width = past + sum(len(tree.input_ids) for tree in trees)
-        visible = torch.zeros(len(branches), width + len(branches) * max_tokens, dtype=torch.bool)
-        visible[:, :past] = True
+    def _decode(
+        self, prompts, past: int, prefix: KeysValues, until, max_tokens: int
+    ) -> Iterator[tuple[int, list[int]]]:
+        """(index, tokens) of each prompt's greedy continuation, stop string included, as they end.
 
-        parts, logits, row, column = [prefix], [], 0, past
-        for tree in trees:
-            scores, new = self._forward(tree, past, prefix, keep=torch.stack([path[-1] for path in tree.paths]))
-            parts.append(new)
-            logits.append(scores)
-            for path in tree.paths:
-                visible[row, column + path] = True
-                row += 1
-            column += len(tree.input_ids)
-        cache = _cache([[torch.cat(tensors, dim=2) for tensors in zip(*layer)] for layer in zip(*filter(None, parts))])
-
+        A group of prompts joins as soon as so many branches have ended that the batch has room for all of it.
+        """
         ends = self._end_tokens()
         # A string of n bytes spans at most n tokens, whatever way the model came to spell it.
         window = max(len(text.encode()) for text in until) + 2
-        written: list[list[int]] = [[] for _ in branches]
-        active = list(range(len(branches)))
-        following = torch.cat(logits).float().argmax(-1).tolist()
-        while True:
-            for branch, token in zip(active, following):
-                written[branch].append(token)
-            tails = self.tokenizer.batch_decode([written[branch][-window:] for branch in active])
-            active = [
-                branch
-                for branch, tail in zip(active, tails)
-                if written[branch][-1] not in ends
-                and len(written[branch]) < max_tokens
-                and not any(text in tail for text in until)
-            ]
-            if not active:
-                return dict(zip(branches, written))
-            visible[active, torch.arange(width, width + len(active))] = True
-            width += len(active)
-            following = self._step(
-                tokens=[written[branch][-1] for branch in active],
-                positions=[len(prompts[branches[branch]]) + len(written[branch]) - 1 for branch in active],
-                visible=visible[active, :width],
-                cache=cache,
-            )
+        waiting = deque(groups(prompts, past, self.batch_size))
+        written: dict[int, list[int]] = {}  # of the branches that have not ended
+        following: list[int] = []  # the next token of each
+        cache, visible = _cache(prefix), torch.ones(0, past, dtype=torch.bool)  # visible: [branches, keys]
+        while waiting or written:
+            while waiting and len(written) + len(waiting[0]) <= self.batch_size:
+                group = waiting.popleft()
+                tree = Tree.of([prompts[index] for index in group], past)
+                logits, new = self._forward(tree, past, prefix, keep=torch.stack([path[-1] for path in tree.paths]))
+                cache, visible = _join(cache, visible, tree, past, prefix, new)
+                written |= {index: [] for index in group}
+                following += logits.float().argmax(-1).tolist()
 
-    def _step(self, tokens, positions, visible: torch.Tensor, cache: DynamicCache) -> list[int]:
-        """One more token of each active branch, all in one row. visible: [branches, keys so far], bool."""
+            for tokens, token in zip(written.values(), following):
+                tokens.append(token)
+            tails = self.tokenizer.batch_decode([tokens[-window:] for tokens in written.values()])
+            ended = [
+                tokens[-1] in ends or len(tokens) >= max_tokens or any(text in tail for text in until)
+                for tokens, tail in zip(written.values(), tails)
+            ]
+            yield from (item for item, done in zip(written.items(), ended) if done)
+            written = {index: tokens for (index, tokens), done in zip(written.items(), ended) if not done}
+            visible = torch.cat([visible[~torch.tensor(ended)], torch.eye(len(written), dtype=torch.bool)], dim=1)
+            following = self._step(prompts, written, visible, cache) if written else []
+
+    def _step(self, prompts, written: dict[int, list[int]], visible: torch.Tensor, cache: DynamicCache) -> list[int]:
+        """The token after the last one of each branch; the last ones are read here, all in one row."""
+        tokens = [tokens[-1] for tokens in written.values()]
+        positions = [len(prompts[index]) + len(tokens) - 1 for index, tokens in written.items()]
         with torch.no_grad():
             logits = self.model(
                 input_ids=torch.tensor([tokens], device=self.device),
@@ -164,7 +154,7 @@ class PrefixLM(HFLM):
 
         answers: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
         bar = self._bar(len(requests), "loglikelihood", disable_tqdm)
-        for group in (group for batch in plan(sequences, past, self.batch_size) for group in batch):
+        for group in groups(sequences, past, self.batch_size):
             tree = Tree.of([sequences[index] for index in group], past)
             predicting = [path[-lengths[index] :] for index, path in zip(group, tree.paths)]
             keep, where = torch.cat(predicting).unique(return_inverse=True)
@@ -241,6 +231,8 @@ class PrefixLM(HFLM):
         attention = config._attn_implementation
         if self.backend != "causal":
             return "it is not a decoder-only model"
+        if self.mixed_precision_dtype is not None:
+            return "it runs in mixed precision"
         if attention not in ("sdpa", "eager"):
             return f"{attention} attention takes no 4-D mask"
         if _has_windows(config):
@@ -280,6 +272,26 @@ def _cache(layers) -> DynamicCache:
     for index, (keys, values) in enumerate(layers):
         cache.update(keys, values, index)
     return cache
+
+
+def _join(
+    cache: DynamicCache, visible: torch.Tensor, tree: Tree, past: int, prefix: KeysValues, new: KeysValues
+) -> tuple[DynamicCache, torch.Tensor]:
+    """`cache` and `visible` with the branches of `tree` added; keys that no branch sees any more are dropped."""
+    if len(visible):
+        live = visible.any(0)
+        index = live.nonzero()[:, 0].to(new[0][0].device)
+        kept = [(layer.keys.index_select(2, index), layer.values.index_select(2, index)) for layer in cache.layers]
+        visible = visible[:, live]
+    else:
+        kept, visible = prefix, visible[:, :past]
+    rows = torch.zeros(len(tree.paths), visible.shape[1] + len(tree.input_ids), dtype=torch.bool)
+    rows[:, :past] = True  # what all share stands first
+    for row, path in zip(rows, tree.paths):
+        row[visible.shape[1] + path] = True
+    padding = torch.zeros(len(visible), len(tree.input_ids), dtype=torch.bool)
+    layers = [[torch.cat(parts, dim=2) for parts in zip(*layer)] for layer in zip(*filter(None, [kept, new]))]
+    return _cache(layers), torch.cat([torch.cat([visible, padding], dim=1), rows])
 
 
 def _has_windows(config) -> bool:

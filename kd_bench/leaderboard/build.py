@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from kd_bench.errors import UserError
-from kd_bench.leaderboard.ingest import ingest
 from kd_bench.leaderboard.markdown import render
-from kd_bench.leaderboard.record import read_results, write_atomically, write_record
+from kd_bench.leaderboard.record import read_results, write_atomically
 
 
 def build(results_dir: str | Path, output: str | Path, check: bool = False) -> list[str]:
@@ -27,15 +26,3 @@ def build(results_dir: str | Path, output: str | Path, check: bool = False) -> l
     except OSError as error:
         raise UserError(str(output), f"can't be written: {error.strerror or error}") from None
     return problems
-
-
-def take_in(folder: str | Path, results_dir: str | Path) -> tuple[list[Path], list[str]]:
-    """Writes what plain lm_eval left in `folder` as records into `results_dir`: (their paths, what was left out and why).
-
-    Raises UserError if there is nothing of lm-eval's in `folder`, or the records can't be written.
-    """
-    results, problems = ingest(folder)
-    try:
-        return [write_record(results_dir, *result) for result in results], problems
-    except OSError as error:
-        raise UserError(str(results_dir), f"can't be written: {error.strerror or error}") from None

@@ -148,7 +148,7 @@ def _init(recipe: Recipe, facts: dict[str, Any], student: Student, teacher: Stag
         params = {"layers": init.layers}
     else:
         params = {"keep_layers": init.keep_layers, "by": init.by}
-        if init.by == "influence":
+        if init.by != "even":  # it looks at training passages
             params["data"] = _data(recipe, facts)
     return Stage("init", student.name, params, {"teacher": teacher})
 

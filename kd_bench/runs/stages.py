@@ -9,14 +9,17 @@ from pathlib import Path
 
 import torch
 
-from kd_bench.distill.features import features
+from kd_bench.distill.body import keys_per_token, predicting_states
+from kd_bench.distill.collate import PackExamples
+from kd_bench.distill.divergences import forward_kl
+from kd_bench.distill.features import features, passages
 from kd_bench.distill.states import TeacherStates, write_states
 from kd_bench.distill.train import train
 from kd_bench.distill.trainer import Loss
 from kd_bench.harness.evaluate import evaluate
 from kd_bench.harness.examples import Example, examples
 from kd_bench.models.load import load_model, save_model
-from kd_bench.models.prune import block_influence, choose_layers, keep_layers
+from kd_bench.models.prune import block_influence, choose_layers, greedy_layers, keep_layers
 from kd_bench.models.vocabulary import shared_vocabulary
 from kd_bench.recipe import Recipe
 from kd_bench.runs.context import Context
@@ -25,8 +28,9 @@ from kd_bench.runs.plan import SFT, Stage
 from kd_bench.runs.records import TRAINING, model_folder, save_results
 
 MODEL = "model"  # the sub-folder that a model is saved in
-INFLUENCE = "influence.json"
-INFLUENCE_EXAMPLES = 64  # block influence of 135M to 7B models settles within a few thousand tokens
+LAYERS = "layers.json"  # what the choice of layers was made of
+INFLUENCE_EXAMPLES = 64  # block influence settles within a few thousand tokens
+LOSS_PASSAGES, LOSS_QUESTIONS = 8, 4  # each layer tried costs one forward over these
 
 
 def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:
@@ -70,24 +74,47 @@ def _init(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) ->
 
 
 def _chosen(teacher, tokenizer, init, out: Path, context: Context) -> list[int]:
-    """The layers that stay; where influence chooses, what it measured lies beside the model."""
+    """The layers that stay; what was measured to choose them lies beside the model."""
     count = teacher.config.get_text_config().num_hidden_layers
     if init.by == "even":
         return choose_layers(count, init.keep_layers, "even")
-    found = training_examples(context)
-    rows = features(found[:: max(1, len(found) // INFLUENCE_EXAMPLES)], tokenizer)
     teacher.to(device())
-    batches = (
-        {
-            "input_ids": torch.tensor([row["prompt"] + row["completion"]], device=device()),
-            "attention_mask": torch.ones(1, len(row["prompt"]) + len(row["completion"]), dtype=int, device=device()),
-        }
-        for row in rows
-    )
-    influence = block_influence(teacher, batches)
-    layers = choose_layers(count, init.keep_layers, "influence", influence)
-    (out / INFLUENCE).write_text(json.dumps({"influence": influence, "layers": layers}), encoding="utf-8")
+    if init.by == "influence":
+        found = training_examples(context)
+        rows = features(found[:: max(1, len(found) // INFLUENCE_EXAMPLES)], tokenizer)
+        influence = block_influence(teacher, (_batch(row) for row in rows))
+        layers = choose_layers(count, init.keep_layers, "influence", influence)
+        measured = {"influence": influence}
+    else:
+        layers, removed = greedy_layers(
+            teacher, init.keep_layers, _distance(teacher, tokenizer, context), progress=True
+        )
+        measured = {"removed": removed}
+    (out / LAYERS).write_text(json.dumps({**measured, "layers": layers}), encoding="utf-8")
     return layers
+
+
+def _batch(row: dict) -> dict[str, torch.Tensor]:
+    ids = torch.tensor([row["prompt"] + row["completion"]], device=device())
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def _distance(teacher, tokenizer, context: Context):
+    """model -> its mean forward KL from `teacher` on some completions: what distillation will have to make up for."""
+    data = features(training_examples(context), tokenizer)
+    half = context.recipe.training.dtype == "bfloat16"
+    runs = passages(data["prompt"])
+    rows = [data[i] for run in runs[:: max(1, len(runs) // LOSS_PASSAGES)] for i in run[:LOSS_QUESTIONS]]
+    batch = PackExamples(keys_per_token=keys_per_token(teacher))(rows)
+    trees, positions = [tree.to(device()) for tree in batch["trees"]], batch["positions"].to(device())
+
+    @torch.no_grad()
+    def logits(model):
+        with torch.autocast(device(), torch.bfloat16, enabled=half):
+            return model.get_output_embeddings()(predicting_states(model, trees, positions))
+
+    wanted = logits(teacher)
+    return lambda model: float(forward_kl(logits(model), wanted).mean())
 
 
 def _states(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:

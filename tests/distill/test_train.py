@@ -1,6 +1,10 @@
 """The trainer on tiny models: it learns, it resumes to the same bits, it stops at what is not a number."""
 
 import math
+import random
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ from kd_bench.distill.states import TeacherStates, write_states
 from kd_bench.distill.train import train
 from kd_bench.distill.trainer import Loss
 from kd_bench.errors import UserError
+from tests.conftest import ROOT
 from tests.distill.test_exactness import rows
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -66,6 +71,31 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path, features, step, lmbda):
     resumed, result = distil(tmp_path / "killed", features, lmbda=lmbda, max_new_tokens=6)
     assert torch.equal(weights(whole), weights(resumed))
     assert [row["step"] for row in result["loss"]] == list(range(1, result["steps"] + 1))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from datasets import Dataset
+from tests.distill import test_train as t
+
+class Die(t.TrainerCallback):
+    def on_step_begin(self, args, state, control, **kw):
+        if state.global_step == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+t.distil(Path(sys.argv[1]), Dataset.from_list(t.rows()), callbacks=[Die()])
+"""
+
+
+def test_a_process_killed_outright_resumes_to_the_same_bits(tmp_path, features):
+    step = random.randrange(3, 11)  # any step: that is the claim
+    child = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "killed"), str(step)], cwd=ROOT)
+    assert child.returncode == -signal.SIGKILL
+    assert last_good_checkpoint(tmp_path / "killed" / "checkpoints"), step
+    whole, _ = distil(tmp_path / "whole", features)
+    resumed, _ = distil(tmp_path / "killed", features)
+    assert torch.equal(weights(whole), weights(resumed)), step
 
 
 def test_a_damaged_checkpoint_is_set_aside(tmp_path, features, caplog):

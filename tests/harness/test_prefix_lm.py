@@ -8,7 +8,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from transformers import MistralConfig, MistralForCausalLM
 
-from kd_bench.harness.prefix_groups import Tree, plan
+from kd_bench.harness.prefix_groups import Tree, groups
 from kd_bench.harness.prefix_lm import PrefixLM
 from tests.tiny import ARCHITECTURES, EOS_ID, TEXT, tiny_model, tiny_tokenizer
 
@@ -184,14 +184,14 @@ def test_a_model_that_ignores_its_mask_is_found_out():
     assert lm.unshared == "packed prompts change its output"
 
 
-def test_plan_keeps_groups_whole_and_names_everyone_once():
+def test_groups_keep_passages_together_and_name_everyone_once():
     passages = [[1] + [10 + passage] * 600 for passage in range(4)]
     sequences = [[*passage, 100 + question] for question in range(3) for passage in passages]
-    batches = plan(sequences, past=1, batch_size=7)
-    assert sorted(index for batch in batches for group in batch for index in group) == list(range(12))
-    assert [[len(group) for group in batch] for batch in batches] == [[3, 3], [3, 3]]
-    for group in (group for batch in batches for group in batch):
-        assert len({sequences[index][1] for index in group}) == 1
+    found = groups(sequences, past=1, size=7)
+    assert sorted(index for group in found for index in group) == list(range(12))
+    assert [{sequences[index][1] for index in group} for group in found] == [{10}, {11}, {12}, {13}]
+    assert [len(group) for group in groups(sequences, past=1, size=2)] == [2, 1] * 4
+    assert [len(group) for group in groups([[1, n] for n in range(9)], past=1, size=4)] == [4, 4, 1]
 
 
 def test_tree_of_sequences_that_share_nothing_is_one_row():

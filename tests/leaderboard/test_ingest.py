@@ -7,10 +7,9 @@ import shutil
 import pytest
 
 from kd_bench.errors import UserError
-from kd_bench.leaderboard.build import take_in
 from kd_bench.leaderboard.ingest import ingest
 from kd_bench.leaderboard.ranking import tables
-from kd_bench.leaderboard.record import read_results, records_from_results
+from kd_bench.leaderboard.record import read_results, records_from_results, write_record
 
 PASSAGES = [f"Passage {i}." for i in range(4)]
 
@@ -117,8 +116,8 @@ def test_with_samples_it_is_the_record_that_kd_bench_makes_itself(evaluated, fol
     assert "/home" not in qa.model_dump_json()
     assert qa.model.role == "other" and qa.provenance.versions["lm_eval"]
 
-    paths, told = take_in(folder, tmp_path / "records")
-    assert told == problems and len(paths) == 2 and all(path.is_file() for path in paths)
+    for some in found:
+        write_record(tmp_path / "records", *some)
     read, damaged = read_results(tmp_path / "records")
     assert damaged == [] and len(tables(read)) == 2
 

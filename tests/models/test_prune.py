@@ -6,7 +6,14 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from kd_bench.errors import UserError
-from kd_bench.models.prune import block_influence, choose_layers, decoder_layers, keep_layers, pruned_config
+from kd_bench.models.prune import (
+    block_influence,
+    choose_layers,
+    decoder_layers,
+    greedy_layers,
+    keep_layers,
+    pruned_config,
+)
 from kd_bench.models.size import sizes
 from tests.tiny import ARCHITECTURES, PAD_ID, tiny_model
 
@@ -209,3 +216,24 @@ def test_all_problems_of_a_choice_come_at_once():
     with pytest.raises(UserError) as caught:
         choose_layers(4, 9, "odd")
     assert len(caught.value.problems) == 2
+
+
+def test_greedy_takes_out_what_is_missed_least():
+    """Two layers that do nothing go first, at no loss; the third to go is the best of those left, tried by hand."""
+    model = without_effect(without_effect(tiny_model("llama", layers=6), 2), 4)
+    wanted = logits(model)
+
+    def loss(pruned) -> float:
+        return float((logits(pruned) - wanted).pow(2).mean())
+
+    kept, removed = greedy_layers(model, 3, loss)
+    assert [layer for layer, _ in removed[:2]] == [2, 4]
+    assert [value for _, value in removed[:2]] == pytest.approx([0, 0], abs=1e-9)
+    by_hand = {layer: loss(keep_layers(model, [i for i in (0, 1, 3, 5) if i != layer])) for layer in (1, 3)}
+    assert removed[2] == (min(by_hand, key=by_hand.get), pytest.approx(min(by_hand.values())))
+    assert kept == [i for i in (0, 1, 3, 5) if i != removed[2][0]]
+
+
+def test_greedy_refuses_what_leaves_no_choice():
+    with pytest.raises(UserError, match="at least 2"):
+        greedy_layers(tiny_model("llama", layers=4), 1, lambda model: 0.0)
