@@ -21,10 +21,13 @@ from kd_bench.distill.collate import PackExamples
 from kd_bench.errors import UserError
 
 
-def write_states(teacher: nn.Module, features: Dataset, folder: Path, *, batch_size: int = 32, progress=True) -> None:
+def write_states(
+    teacher: nn.Module, features: Dataset, folder: Path, *, batch_size: int = 32, bf16=False, progress=True
+) -> None:
     """Runs `teacher` over `features` (passage by passage, `batch_size` examples a forward) and stores its states.
 
-    float32 whatever the teacher's type, which loses nothing. Raises UserError where the disk has no room for them.
+    Stored as float32 whatever they are computed in, which loses nothing; bf16: computed in bfloat16 (autocast), as a
+    live teacher is beside a student trained so. Raises UserError where the disk has no room for them.
     """
     check_model(teacher)
     lengths = [len(completion) for completion in features["completion"]]
@@ -41,7 +44,7 @@ def write_states(teacher: nn.Module, features: Dataset, folder: Path, *, batch_s
     for start in tqdm(range(0, len(features), batch_size), "teacher states", disable=not progress):
         rows = [features[i] for i in range(start, min(start + batch_size, len(features)))]
         batch = collate(rows)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             trees = [tree.to(device) for tree in batch["trees"]]
             states = predicting_states(teacher, trees, batch["positions"].to(device))
         store[offsets[start] : offsets[start + len(rows)]] = states.float().cpu().numpy()

@@ -154,7 +154,8 @@ def _init(recipe: Recipe, facts: dict[str, Any], student: Student, teacher: Stag
 
 
 def _states(recipe: Recipe, facts: dict[str, Any], teacher: Stage) -> Stage:
-    return Stage("states", "teacher", {"data": _data(recipe, facts)}, {"teacher": teacher})
+    params = {"data": _data(recipe, facts), "dtype": recipe.training.dtype}
+    return Stage("states", "teacher", params, {"teacher": teacher})
 
 
 def _training(recipe: Recipe, facts: dict[str, Any], seed: int) -> dict[str, Any]:

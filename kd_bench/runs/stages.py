@@ -30,7 +30,7 @@ from kd_bench.runs.records import TRAINING, model_folder, save_results
 MODEL = "model"  # the sub-folder that a model is saved in
 LAYERS = "layers.json"  # what the choice of layers was made of
 INFLUENCE_EXAMPLES = 64  # block influence settles within a few thousand tokens
-LOSS_PASSAGES, LOSS_QUESTIONS = 8, 4  # each layer tried costs one forward over these
+LOSS_PASSAGES, LOSS_QUESTIONS = 5, 4  # each layer tried costs one forward over these
 
 
 def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:
@@ -120,7 +120,8 @@ def _distance(teacher, tokenizer, context: Context):
 def _states(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:
     teacher, tokenizer = load_model(str(model_folder(inputs["teacher"])), dtype=context.recipe.teacher.dtype)
     rows = features(training_examples(context), tokenizer, context=_context_length(teacher))
-    write_states(teacher.to(device()), rows, out, batch_size=context.recipe.training.batch_size)
+    training = context.recipe.training
+    write_states(teacher.to(device()), rows, out, batch_size=training.batch_size, bf16=training.dtype == "bfloat16")
 
 
 def _train(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:

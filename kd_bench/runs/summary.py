@@ -61,29 +61,30 @@ def results_table(found: list[dict[str, Any]]):
 
 
 def _task_table(task: str, found: list[dict[str, Any]]):
+    from rich import box
     from rich.table import Table
 
     measured = {metric for row in found for metric in row["scores"]}
-    metrics = [metric for metric in _SHOWN if metric in measured] or sorted(measured)[:4]
+    # Three fit beside names, sizes and times into a terminal of 80 columns; --json and the leaderboard have all.
+    metrics = ([metric for metric in _SHOWN if metric in measured] or sorted(measured))[:3]
     headline = "has_ans_f1" if "has_ans_f1" in metrics else "f1" if "f1" in metrics else metrics[0]
-    title = f"{task}: {found[0]['questions']:,} questions (kept: {headline}, student / teacher)"
-    table = Table(title=title, title_justify="left")
-    table.add_column("model")
-    for name in (*metrics, "kept", "parameters", "on disk", "trained in", "scored in"):
-        table.add_column(name, justify="right")
+    title = f"{task}: {found[0]['questions']:,} questions; kept: {headline}, student / teacher"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("model", overflow="fold")
+    for name in (*metrics, "kept", "size", "trained"):
+        table.add_column(name, justify="right", no_wrap=True)
+    seeds = len({row["seed"] for row in found} - {None})
     floor = found[0]["floor"]
     if floor:
         table.add_row("best constant answer", *(_score(floor.get(metric)) for metric in metrics), style="dim")
     for row in found:
         kept = None if row["role"] == "teacher" else row["retention"].get(headline)
         table.add_row(
-            row["model"] + ("" if row["seed"] is None else f", seed {row['seed']}"),
+            row["model"] + (f", seed {row['seed']}" if seeds > 1 and row["seed"] is not None else ""),
             *(_score(row["scores"].get(metric)) for metric in metrics),
             "" if kept is None else f"{kept:.0%}",
             "" if row["parameters"] is None else f"{row['parameters'] / 1e6:,.1f} M",
-            size(row["bytes_on_disk"]),
-            _seconds(row["train_seconds"]),
-            _seconds(row["evaluate_seconds"]),
+            "" if row["train_seconds"] is None else duration(row["train_seconds"]),
         )
     return table
 
@@ -135,7 +136,3 @@ def size(count: int | None) -> str:
 
 def _score(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def _seconds(value: float | None) -> str:
-    return "" if value is None else duration(value)
