@@ -41,12 +41,12 @@ def pruned_config(config: "PretrainedConfig", indices: Sequence[int]) -> "Pretra
     return pruned
 
 
-def keep_layers(model: "PreTrainedModel", indices: Sequence[int]) -> "PreTrainedModel":
+def keep_layers(model: "PreTrainedModel", indices: Sequence[int], *, share: bool = False) -> "PreTrainedModel":
     """A new model of the decoder layers `indices` (ascending, from 0) of `model` alone, with copies of its weights.
 
     It is built from the pruned config, so each layer knows its new place in the key-value cache. `model` is not
-    touched and shares no storage with the result. Raises UserError for indices that are not layers of it, and for
-    quantized models.
+    touched and shares no storage with the result, unless `share` asks for a view that is not to be trained. Raises
+    UserError for indices that are not layers of it, and for quantized models.
     """
     if getattr(model, "hf_quantizer", None) is not None:
         raise UserError(type(model).__name__, "layers of a quantized model cannot be copied: load it dequantised")
@@ -60,7 +60,7 @@ def keep_layers(model: "PreTrainedModel", indices: Sequence[int]) -> "PreTrained
         old, rest = name.removeprefix(prefix).split(".", 1)
         return f"{prefix}{place[int(old)]}.{rest}" if int(old) in place else None
 
-    return rebuild(model, config, rename)
+    return rebuild(model, config, rename, share)
 
 
 @torch.no_grad()
@@ -163,7 +163,7 @@ def greedy_layers(
         while len(kept) > keep:
             tries = {}
             for layer in kept[1:-1]:
-                tries[layer] = loss(keep_layers(model, [i for i in kept if i != layer]))
+                tries[layer] = loss(keep_layers(model, [i for i in kept if i != layer], share=True))
                 bar.update(1)
             layer = min(tries, key=lambda i: (tries[i], i))
             kept.remove(layer)

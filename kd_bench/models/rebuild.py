@@ -11,19 +11,25 @@ if TYPE_CHECKING:
 
 
 def rebuild(
-    model: "PreTrainedModel", config: "PretrainedConfig", rename: Callable[[str], str | None] = lambda name: name
+    model: "PreTrainedModel",
+    config: "PretrainedConfig",
+    rename: Callable[[str], str | None] = lambda name: name,
+    share: bool = False,
 ) -> "PreTrainedModel":
     """A model of `model`'s class made from `config`, holding copies of its weights and buffers.
 
     rename: what a weight of `model` is called in the new one; None leaves it out. Each keeps its dtype and device, tied
-    weights stay tied, and no storage is shared with `model`. The new one's structure is made without memory, so this
-    draws no random number and needs room for the kept weights alone. Raises RuntimeError where names do not match.
+    weights stay tied, and no storage is shared with `model` unless `share` asks for it, to look and not to train. The
+    new one's structure is made without memory, so this draws no random number and needs room for the kept weights
+    alone. Raises RuntimeError where names do not match.
     """
     with torch.device("meta"):
         new = type(model)(config)
-    state = {renamed: tensor for name, tensor in model.state_dict().items() if (renamed := rename(name)) is not None}
+    state = {
+        renamed: tensor.detach() for name, tensor in model.state_dict().items() if (renamed := rename(name)) is not None
+    }
     # Assigned, not copied into: what is on "meta" has no memory to be copied into.
-    new.load_state_dict({name: tensor.detach().clone() for name, tensor in state.items()}, assign=True)
+    new.load_state_dict({name: t if share else t.clone() for name, t in state.items()}, assign=True)
     new.tie_weights()
     for name, buffer in model.named_buffers():  # rotary frequencies and causal masks are in no state dict
         if (renamed := rename(name)) is not None:
