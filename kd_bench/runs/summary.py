@@ -13,7 +13,7 @@ def rows(records: Iterable[Record], folders: Iterable[str | None]) -> list[dict[
     """A flat row a record: scores, and per metric the plain ratio to the teacher's score on the same task.
 
     `above_floor` is (score - floor) / (teacher - floor); both are None where there is no teacher, no floor, or nothing
-    to divide by. A ratio of has_ans_f1 says more than one of f1, which a student gets half of by always abstaining.
+    to divide by.
     """
     records = list(records)
     teachers = {record.task.name: record for record in records if record.model.role == "teacher"}
@@ -67,18 +67,21 @@ def _task_table(task: str, found: list[dict[str, Any]]):
     measured = {metric for row in found for metric in row["scores"]}
     # Three fit beside names, sizes and times into a terminal of 80 columns; --json and the leaderboard have all.
     metrics = ([metric for metric in _SHOWN if metric in measured] or sorted(measured))[:3]
-    headline = "has_ans_f1" if "has_ans_f1" in metrics else "f1" if "f1" in metrics else metrics[0]
-    title = f"{task}: {found[0]['questions']:,} questions; kept: {headline}, student / teacher"
+    headline = "f1" if "f1" in metrics else metrics[0]
+    floor = found[0]["floor"]
+    # As on the leaderboard: where half the questions have no answer, a plain ratio pays for always abstaining.
+    ratio = "above_floor" if floor else "retention"
+    formula = "(student - floor) / (teacher - floor)" if floor else "student / teacher"
+    title = f"{task}: {found[0]['questions']:,} questions; kept: {headline}, {formula}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("model", overflow="fold")
     for name in (*metrics, "kept", "size", "trained"):
         table.add_column(name, justify="right", no_wrap=True)
     seeds = len({row["seed"] for row in found} - {None})
-    floor = found[0]["floor"]
     if floor:
         table.add_row("best constant answer", *(_score(floor.get(metric)) for metric in metrics), style="dim")
     for row in found:
-        kept = None if row["role"] == "teacher" else row["retention"].get(headline)
+        kept = None if row["role"] == "teacher" else row[ratio].get(headline)
         table.add_row(
             row["model"] + (f", seed {row['seed']}" if seeds > 1 and row["seed"] is not None else ""),
             *(_score(row["scores"].get(metric)) for metric in metrics),
