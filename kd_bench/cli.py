@@ -1,6 +1,7 @@
 """The verbs. Thin: each command imports what it needs when it runs, so that `--help` answers at once."""
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -90,7 +91,10 @@ def distill(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Do all that a recipe says: teacher, students, baselines, evaluation, records. What is done is not done again."""
+    """Run a recipe: teacher, students, baselines, records.
+
+    What is done is not done again, and what was killed goes on where it was.
+    """
     from kd_bench.recipe import load_recipe
     from kd_bench.runs import summary
     from kd_bench.runs.distill import distill as run
@@ -181,7 +185,10 @@ def leaderboard(
     )
 )
 def validate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Check all that can be checked without loading weights, and say what was not checked and why."""
+    """Check a recipe without loading weights.
+
+    Says of each check whether it was made, what it found, and if not, why not.
+    """
     from kd_bench.recipe import load_recipe
     from kd_bench.runs import summary
     from kd_bench.runs.validate import validate as run
@@ -204,7 +211,7 @@ def ls(
     runs: Annotated[Path, typer.Option(help="The folder that recipes name as `output`.")] = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """List the recipes, kd-bench's own tasks, or the runs in `runs/`."""
+    """List recipes, tasks or runs."""
     from kd_bench.runs import listing
 
     lists = {"recipes": listing.recipes, "tasks": listing.tasks, "runs": lambda: listing.runs(runs)}
@@ -222,7 +229,10 @@ def cp(
     recipe: RecipeArgument,
     destination: Annotated[Path, typer.Argument(help="The new file, or a folder for it; never overwritten.")],
 ) -> None:
-    """Copy a recipe to make it your own; its `name` becomes the new file's, so that its runs stand apart."""
+    """Copy a recipe to make it your own.
+
+    Its `name` becomes the new file's, so that its runs stand apart.
+    """
     from kd_bench.runs.listing import copy_recipe
 
     typer.echo(copy_recipe(recipe, destination))
@@ -255,6 +265,8 @@ def _print_json(value) -> None:
 
 def main() -> None:
     """The entry point: the user's mistakes end with one message on stderr and exit code 2, without a traceback."""
+    # It warns at every import of kernels that only its 4-bit layers on a CPU would use.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         app()
     except UserError as error:

@@ -1,5 +1,6 @@
 """Every task file loads, renders what it should, and scores through lm-eval's own evaluator."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -66,10 +67,9 @@ def test_lm_eval_lists_exactly_the_files_that_are_there():
 
 def test_no_name_is_taken_by_a_task_of_lm_evals_own():
     """By its files' text: parsing all of lm-eval's index takes fifteen times as long."""
-    import lm_eval
 
     named = re.compile(rf"^(?:task|group): *[\"']?({'|'.join(FILES)})[\"']?\s*$", re.MULTILINE)
-    for path in (Path(lm_eval.__file__).parent / "tasks").glob("**/*.yaml"):
+    for path in (Path(importlib.util.find_spec("lm_eval").origin).parent / "tasks").glob("**/*.yaml"):
         if "kd_bench" not in path.parts:  # where an installed kd-bench has its own
             assert not named.search(path.read_text(errors="replace")), path
 
@@ -227,3 +227,12 @@ def test_lm_eval_averages_each_score_over_the_questions_that_have_it(copies):
     assert found["n-samples"]["squad_kd_zeroshot"] == {"original": 12, "effective": 12}
     assert len(found["samples"]["squad_kd_zeroshot"]) == 12
     assert sum("has_ans_em" in sample for sample in found["samples"]["squad_kd_zeroshot"]) == 6
+
+
+def test_plain_lm_eval_finds_every_task():
+    """The wheel, editable or not, puts the YAMLs where `lm_eval` looks, from whatever folder it is called."""
+    installed = Path(importlib.util.find_spec("lm_eval").origin).parent / "tasks" / "kd_bench"
+    assert installed.is_dir(), "kd-bench is not installed: pip install -e ."
+    ours = {path.relative_to(FOLDER): path.read_bytes() for path in FOLDER.rglob("*") if path.is_file()}
+    theirs = {path.relative_to(installed): path.read_bytes() for path in installed.rglob("*") if path.is_file()}
+    assert theirs == ours, "the installed tasks are copies of older ones: pip install -e . again"

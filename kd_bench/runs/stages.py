@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from kd_bench.distill.body import keys_per_token, predicting_states
 from kd_bench.distill.collate import PackExamples
@@ -35,6 +36,7 @@ LOSS_PASSAGES, LOSS_QUESTIONS = 5, 4  # each layer tried costs one forward over 
 
 def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:
     """Does `stage`: `inputs` are the finished folders of what it needs, by role; `out` is where it writes."""
+    disable_progress_bar()  # transformers' own: a bar a load would bury the run's
     make = {"teacher": _teacher, "init": _init, "states": _states, "train": _train, "evaluate": _evaluate}[stage.kind]
     make(stage, inputs, out, context)
 

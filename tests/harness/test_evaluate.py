@@ -160,7 +160,7 @@ def test_a_task_without_a_validation_split_is_named(monkeypatch):
             return {"tasks": {"a_choice": choice_task()}}
 
     monkeypatch.setattr("kd_bench.harness.evaluate.check_names", lambda names: [])
-    monkeypatch.setattr("kd_bench.harness.evaluate.task_manager", lambda metadata: Manager())
+    monkeypatch.setattr("kd_bench.harness.evaluate.task_manager", lambda names, metadata: Manager())
     with pytest.raises(UserError, match=r"a_choice.* no validation split"):
         run("a_choice", split="validation")
     results = run("a_choice", limit=None)
