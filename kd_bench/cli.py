@@ -37,7 +37,7 @@ RecipeArgument = Annotated[
     str, typer.Argument(help="A recipe file, or the name of one that `kd-bench ls recipes` shows.")
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY.SUB=VALUE]...", help="Settings that replace the recipe's.")
+    list[str] | None, typer.Argument(metavar="KEY.SUB=VALUE", help="Settings that replace the recipe's.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable: JSON on stdout and nothing else there.")]
 
