@@ -133,7 +133,7 @@ def section(table: Table, names: dict) -> list[str]:
         f"split {escape(table.split)}" + (f" {code(table.split_hash)}" if table.split_hash else ", not verified"),
         f"task version {escape(table.version)}",
     ]
-    text = f"{', '.join(about)}.".capitalize() if False else f"{about[0].capitalize()}, {', '.join(about[1:])}."
+    text = f"{about[0].capitalize()}, {', '.join(about[1:])}."
     if table.floor:
         text += f" The floor always answers “{escape(table.floor.answer)}”."
     headers = ["Model", "Parameters", metric_name(table.headline), "Above floor", "Of teacher"]
