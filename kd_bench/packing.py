@@ -95,9 +95,9 @@ def _parted(tree: list[int], sequences: list[list[int]], keys_per_token: float) 
     if len(branches) == 1:
         return [tree]
     sizes = [len(_grow([sequences[index] for index in branch])[0][0]) for branch in branches]
-    together = (sum(sizes) - trunk * (len(sizes) - 1)) ** 2
-    apart = sum(size**2 for size in sizes)
-    return branches if together - apart > keys_per_token * trunk * (len(sizes) - 1) else [tree]
+    together = sum(sizes) - trunk * (len(sizes) - 1)
+    tokens, pairs = len(sizes) * max(sizes), len(sizes) * max(sizes) ** 2  # apart, as rows padded to one width
+    return branches if together**2 - pairs > keys_per_token * (tokens - together) else [tree]
 
 
 def _grow(ordered: list[list[int]]) -> tuple[tuple[list[int], list[int], list[int]], list[list[int]]]:
@@ -120,9 +120,10 @@ def _grow(ordered: list[list[int]]) -> tuple[tuple[list[int], list[int], list[in
     return (tokens, positions, last), paths
 
 
-def buckets(tree: PrefixTree, max_padding: float = 0.1) -> tuple[list[PrefixTree], list[torch.Tensor]]:
+def buckets(tree: PrefixTree, max_padding: float = 0.25) -> tuple[list[PrefixTree], list[torch.Tensor]]:
     """The rows of `tree` in groups of like width, so that at most `max_padding` of each group's tokens is padding.
 
+    A group is a forward, and each forward reads every weight and adds to every gradient: a little padding is cheaper.
     Returns the groups and, for each sequence, the indices of its tokens into the groups' tokens, each group
     flattened and one after another. A row's numbers do not depend on the rows beside it.
     """
