@@ -1,7 +1,7 @@
 """Batches: examples packed as prefix trees, drawn passage by passage."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,8 +46,12 @@ class PassageSampler(Sampler[int]):
     A pure function of (`seed`, epoch), so that a resumed run draws what the killed one would have drawn.
     """
 
-    def __init__(self, passages: list[list[int]], seed: int):
-        self.passages, self.seed, self.epoch = passages, seed, 0
+    def __init__(self, passages: Sequence[int], seed: int):
+        """passages: the passage number of each example."""
+        members: dict[int, list[int]] = {}
+        for index, passage in enumerate(passages):
+            members.setdefault(passage, []).append(index)
+        self.passages, self.seed, self.epoch = list(members.values()), seed, 0
 
     def __len__(self) -> int:
         return sum(map(len, self.passages))

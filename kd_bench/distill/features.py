@@ -1,5 +1,7 @@
 """Examples as token ids, tokenised the way lm-eval tokenises what it evaluates, and checked against the context."""
 
+from itertools import groupby
+
 from datasets import Dataset
 
 from kd_bench.errors import UserError
@@ -26,7 +28,7 @@ def encode(example: Example, tokenizer) -> tuple[list[int], list[int]]:
 
 
 def features(examples: list[Example], tokenizer, *, context: int | None = None) -> Dataset:
-    """`examples` as a Dataset of prompt (ids), completion (ids) and index, in the order given.
+    """`examples` as a Dataset of prompt (ids), completion (ids), index and passage (a number), in the order given.
 
     Raises UserError, counted over all examples, where prompt and completion do not fit `context` tokens: nothing is
     ever cut.
@@ -46,8 +48,19 @@ def features(examples: list[Example], tokenizer, *, context: int | None = None) 
             "prompt": [prompt for prompt, _ in rows],
             "completion": [completion for _, completion in rows],
             "index": list(range(len(rows))),
+            "passage": _passage_numbers(examples, [prompt for prompt, _ in rows]),
         }
     )
+
+
+def _passage_numbers(examples: list[Example], prompts: list[list[int]]) -> list[int]:
+    """Task by task: what all prompts of one share (its demonstration) says nothing about passages, and differs."""
+    numbers: list[int] = []
+    for _, block in groupby(range(len(examples)), key=lambda index: examples[index].task):
+        first = numbers[-1] + 1 if numbers else 0
+        runs = passages([prompts[index] for index in block])
+        numbers += [first + number for number, run in enumerate(runs) for _ in run]
+    return numbers
 
 
 def passages(prompts: list[list[int]]) -> list[list[int]]:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from kd_bench.distill.body import check_model, keys_per_token, predicting_states
 from kd_bench.distill.collate import PackExamples, PassageSampler
 from kd_bench.distill.divergences import DIVERGENCES
-from kd_bench.distill.features import passages
 from kd_bench.distill.states import TeacherStates
 from kd_bench.errors import UserError
 
@@ -83,7 +82,7 @@ class DistillTrainer(GKDTrainer):
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = train_dataset if train_dataset is not None else self.train_dataset
-        return PassageSampler(passages(dataset["prompt"]), self.args.data_seed or self.args.seed)
+        return PassageSampler(dataset["passage"], self.args.data_seed or self.args.seed)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The mean of `token_loss` over the optimizer step's completion tokens."""

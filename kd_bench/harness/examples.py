@@ -34,6 +34,7 @@ class Example:
     doc_id: str
     generated: bool = True
     stop: str = ""
+    task: str = ""
 
 
 @contextmanager
@@ -138,7 +139,7 @@ def _example(task, doc: dict, index: int) -> Example:
     if not generated:  # lm-eval scores a context's trailing spaces as part of the continuation
         stripped = before.rstrip()
         before, after = stripped, before[len(stripped) :] + after
-    return Example(before, after, str(doc.get("id", index)), generated, stop_string(task))
+    return Example(before, after, str(doc.get("id", index)), generated, stop_string(task), task.task_name)
 
 
 def examples(task, split: str = "train") -> list[Example]:

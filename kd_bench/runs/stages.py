@@ -11,9 +11,9 @@ import torch
 from transformers.utils.logging import disable_progress_bar
 
 from kd_bench.distill.body import keys_per_token, predicting_states
-from kd_bench.distill.collate import PackExamples
+from kd_bench.distill.collate import PackExamples, PassageSampler
 from kd_bench.distill.divergences import forward_kl
-from kd_bench.distill.features import features, passages
+from kd_bench.distill.features import features
 from kd_bench.distill.states import TeacherStates, write_states
 from kd_bench.distill.train import train
 from kd_bench.distill.trainer import Loss
@@ -30,7 +30,7 @@ from kd_bench.runs.records import TRAINING, model_folder, save_results
 
 MODEL = "model"  # the sub-folder that a model is saved in
 LAYERS = "layers.json"  # what the choice of layers was made of
-INFLUENCE_EXAMPLES = 64  # block influence settles within a few thousand tokens
+INFLUENCE_EXAMPLES = 32  # block influence settles within a few thousand tokens
 LOSS_PASSAGES, LOSS_QUESTIONS = 5, 4  # each layer tried costs one forward over these
 
 
@@ -105,7 +105,7 @@ def _distance(teacher, tokenizer, context: Context):
     """model -> its mean forward KL from `teacher` on some completions: what distillation will have to make up for."""
     data = features(training_examples(context), tokenizer)
     half = context.recipe.training.dtype == "bfloat16"
-    runs = passages(data["prompt"])
+    runs = PassageSampler(data["passage"], seed=0).passages
     rows = [data[i] for run in runs[:: max(1, len(runs) // LOSS_PASSAGES)] for i in run[:LOSS_QUESTIONS]]
     batch = PackExamples(keys_per_token=keys_per_token(teacher))(rows)
     trees, positions = [tree.to(device()) for tree in batch["trees"]], batch["positions"].to(device())

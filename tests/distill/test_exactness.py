@@ -30,7 +30,7 @@ def rows(seed: int = 0) -> list[dict]:
             found.append({"prompt": start + some(question), "completion": some(answer)})
     found.append({**found[0], "completion": some(4)})  # one prompt with two answers
     found.append(found[1])  # and one example twice
-    return [{**row, "index": index} for index, row in enumerate(found)]
+    return [{**row, "index": index, "passage": index // 3} for index, row in enumerate(found)]
 
 
 def separate(model, row: dict) -> torch.Tensor:

@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,13 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from kd_bench.distill.checkpoint import last_good_checkpoint
+from kd_bench.distill.collate import PassageSampler
+from kd_bench.distill.features import features as tokenise
 from kd_bench.distill.states import TeacherStates, write_states
 from kd_bench.distill.train import train
 from kd_bench.distill.trainer import Loss
 from kd_bench.errors import UserError
+from kd_bench.harness.examples import Example
 from tests.conftest import ROOT
 from tests.distill.test_exactness import rows
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -148,6 +152,33 @@ def test_student_written_completions_need_a_live_teacher(tmp_path, features):
     write_states(tiny_model("llama", layers=3, seed=1), features, tmp_path, progress=False)
     with pytest.raises(UserError, match="live teacher"):
         distil(tmp_path / "run", features, teacher=TeacherStates(tmp_path), lmbda=0.5)
+
+
+def test_an_epoch_draws_every_example_once_and_passages_together():
+    passages = [0, 0, 0, 1, 1, 2, 3, 3, 3, 3]
+    sampler = PassageSampler(passages, seed=3)
+    orders = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+        assert sorted(orders[-1]) == list(range(10)) and len(sampler) == 10
+        drawn = [passages[index] for index in orders[-1]]
+        assert len([1 for a, b in pairwise(drawn) if a != b]) == 3  # four runs, none of them broken
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_passages_are_told_apart_within_each_task():
+    """Behind one task's demonstration all prompts look alike to another's."""
+    tokenizer = tiny_tokenizer()
+    demonstration = "The lighthouse of Northwick was built in 1874 by the engineer Ada Merrow. " * 4
+    texts = ["Captain Wend sailed from the island.", "The harbour town had many people.", "Where is the river?"]
+    found = [
+        Example(f"{start}{text} Who was it? {number}", " Ada", "", task=task)
+        for task, start in (("plain", ""), ("shown", demonstration))
+        for text in texts
+        for number in (1, 2)
+    ]
+    assert tokenise(found, tokenizer)["passage"] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
 
 
 def test_bfloat16_keeps_float32_weights(tmp_path, features):
