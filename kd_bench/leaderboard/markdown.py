@@ -89,12 +89,14 @@ def share(estimate: Estimate) -> str:
 
 
 def overview(found: list[Table], names: dict) -> list[str]:
-    """The first student of each table, where there is more than one table to look through."""
+    """The student of each table that keeps most above the floor, where there is more than one table to look through."""
     lines = []
     for table in found:
-        student = next((row for row in table.rows if row.role == "distilled" and row.scores), None)
-        if student is None:
+        trained = [row for row in table.rows if row.role in ("distilled", "sft") and row.scores]
+        if not trained:
             continue
+        # A student that was fine-tuned without a teacher can be the one to take: that is what it stands there for.
+        student = max(trained, key=lambda row: -1e9 if row.above_floor.value is None else row.above_floor.value)
         teacher = next((r for r in table.rows if (r.run, r.name) == (student.run, student.teacher)), None)
         lines.append(
             [
