@@ -103,7 +103,7 @@ def measure(task: str, teacher, student, tokenizer, arguments: argparse.Namespac
     write_states(teacher, chosen, folder / task, progress=False)
     config = GKDConfig(
         output_dir=str(folder), beta=0.0, lmbda=0.0, gradient_checkpointing=False, report_to=[], max_length=None,
-        use_cpu=not torch.cuda.is_available(), disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(), disable_tqdm=True, bf16=False,  # TRL turns it on by default
     )  # fmt: skip
     common = {"processing_class": tokenizer, "train_dataset": chosen}
     live = DistillTrainer(student, teacher, Loss("forward_kl"), config, **common)
