@@ -16,8 +16,8 @@ class PackExamples:
 
     trees: the packed tokens, a list of PrefixTree; positions: [n], where in the flattened trees a completion token is
     predicted; labels: [n], those tokens (again as `shift_labels`, the name under which transformers counts them
-    without dropping one); index: [n], the example each belongs to; `prompts`: token ids, for a student that writes
-    its own completions; `teacher_states`: [n, width], where `states` (index -> [tokens, width]) has them stored.
+    without dropping one); `prompts`: token ids, for a student that writes its own completions; `teacher_states`:
+    [n, width], where `states` (index -> [tokens, width]) has them stored.
     keys_per_token: see `pack`.
     """
 

@@ -6,9 +6,8 @@ import io
 import time
 
 from kd_bench.errors import UserError
-from kd_bench.harness.examples import check_names, quiet, task_manager
+from kd_bench.harness.examples import FEWSHOT_SEED, check_names, quiet, task_manager
 
-FEWSHOT_SEED = 1234  # what `lm_eval` sets by default
 BACKENDS = ("kd", "hf")
 SPLITS = ("test", "validation")
 

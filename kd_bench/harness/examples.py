@@ -17,6 +17,7 @@ from pathlib import Path
 
 from kd_bench.errors import UserError
 
+FEWSHOT_SEED = 1234  # what `lm_eval` sets by default
 _LOUD = ("lm_eval", "datasets", "transformers")
 
 
@@ -97,7 +98,7 @@ def load_task(name: str, metadata: dict | None = None):
     if list(loaded) != [name]:
         raise UserError("tasks", f"`{name}` is a group; name its tasks: {', '.join(loaded)}")
     task = loaded[name]
-    task.set_fewshot_seed(1234)  # what `lm_eval` sets by default
+    task.set_fewshot_seed(FEWSHOT_SEED)
     return task
 
 
