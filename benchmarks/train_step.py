@@ -26,6 +26,7 @@ from kd_bench.distill.features import features, passages
 from kd_bench.distill.memory import PeakMemory
 from kd_bench.distill.states import TeacherStates, write_states
 from kd_bench.distill.trainer import DistillTrainer, GKDConfig, GKDTrainer, Loss
+from kd_bench.errors import UserError
 from kd_bench.harness.examples import examples, load_task
 from kd_bench.models.load import load_model
 from kd_bench.models.prune import choose_layers, keep_layers
@@ -186,4 +187,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(str(error)) from None
