@@ -123,7 +123,14 @@ def evaluate(
     metadata: Annotated[
         str | None, typer.Option(help="JSON that the tasks get: data_dir, demo_seed, size, ...")
     ] = None,
+    split: Annotated[str, typer.Option(help="test, or validation while you choose between models.")] = "test",
+    dtype: Annotated[
+        str, typer.Option(help="What the weights are held in: bfloat16, float16 or auto (as stored) save memory.")
+    ] = "float32",
     backend: Annotated[str, typer.Option(help="kd computes shared prompt prefixes once; hf is lm-eval's own.")] = "kd",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model: if you trust it.")
+    ] = False,
     output: Annotated[Path | None, typer.Option(help="Also write records into this folder.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -133,7 +140,16 @@ def evaluate(
 
     names = [name.strip() for name in tasks.split(",") if name.strip()]
     rows = evaluate_model(
-        model, names, batch_size=batch_size, limit=limit, metadata=_metadata(metadata), backend=backend, output=output
+        model,
+        names,
+        batch_size=batch_size,
+        limit=limit,
+        metadata=_metadata(metadata),
+        split=split,
+        dtype=dtype,
+        backend=backend,
+        trust_remote_code=trust_remote_code,
+        output=output,
     )
     if as_json:
         _print_json(rows)

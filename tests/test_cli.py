@@ -232,12 +232,21 @@ def test_evaluate_scores_and_records_any_model(kd, tiny, tmp_path):
     assert json.loads(record.read_text())["model"]["source"] == "/".join((tiny / "teacher").parts[-2:])
 
 
+def test_evaluate_scores_the_validation_split(kd, tiny, tmp_path):
+    arguments = ["--tasks", "fictqa_kd_en_zeroshot", "--limit", 3, "--metadata", '{"size": 12}', "--dtype", "bfloat16"]
+    code, _, err = kd("evaluate", tiny / "teacher", *arguments, "--split", "validation", "--output", tmp_path)
+    assert code == 0, err
+    (record,) = tmp_path.glob("*.json")
+    assert json.loads(record.read_text())["task"]["split"] == "validation"
+
+
 def test_evaluate_refuses_all_that_is_wrong_at_once(kd, tmp_path):
-    code, out, err = kd("evaluate", tmp_path, "--tasks", "squad_kd_oneshoot", "--backend", "vllm")
+    code, out, err = kd("evaluate", tmp_path, "--tasks", "squad_kd_oneshoot", "--backend", "vllm", "--dtype", "int8")
     assert (code, out) == (2, "")
     assert "no config.json" in err
     assert "squad_kd_oneshot" in err
     assert "--backend vllm: is not one of kd, hf." in err
+    assert "--dtype int8: is not one of" in err
     code, _, err = kd("evaluate", "x/y", "--tasks", "squad_kd", "--metadata", "{")
     assert code == 2
     assert err.startswith("--metadata: '{' is not JSON")

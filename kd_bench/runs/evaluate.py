@@ -14,6 +14,7 @@ def evaluate_model(
     batch_size: int = 8,
     limit: int | None = None,
     metadata: dict | None = None,
+    split: str = "test",
     backend: str = "kd",
     output: Path | None = None,
     trust_remote_code: bool = False,
@@ -26,7 +27,7 @@ def evaluate_model(
     """
     from kd_bench.harness.evaluate import BACKENDS, evaluate, load_tasks
     from kd_bench.leaderboard.record import records_from_results, write_record
-    from kd_bench.models.load import check_model, load_model
+    from kd_bench.models.load import DTYPES, check_model, load_model
     from kd_bench.runs.environment import environment
     from kd_bench.runs.facts import task_fact
     from kd_bench.runs.records import floor_of
@@ -35,9 +36,11 @@ def evaluate_model(
     problems = [f"{source}: {problem}" for problem in check_model(source, trust_remote_code=trust_remote_code)]
     if backend not in BACKENDS:
         problems.append(f"--backend {backend}: is not one of {', '.join(BACKENDS)}.")
+    if dtype not in DTYPES:
+        problems.append(f"--dtype {dtype}: is not one of {', '.join(DTYPES)}.")
     loaded = []
     try:
-        loaded = load_tasks(tasks, metadata)
+        loaded = load_tasks(tasks, metadata, split)
     except UserError as error:
         problems += [f"{error.where}: {problem}" for problem in error.problems]
     if problems:
@@ -46,7 +49,7 @@ def evaluate_model(
     model, tokenizer = load_model(source, dtype=dtype, trust_remote_code=trust_remote_code)
     model.to(_device())
     results = evaluate(
-        model, tokenizer, tasks, batch_size=batch_size, limit=limit, metadata=metadata, backend=backend
+        model, tokenizer, tasks, batch_size=batch_size, limit=limit, metadata=metadata, split=split, backend=backend
     )  # fmt: skip
     who = {"name": _name(source), "role": "other", "source": public_name(source), **_measures(model, source)}
     measured = results["kd_bench"]
@@ -58,7 +61,7 @@ def evaluate_model(
             model=who,
             cost={key: measured[key] for key in ("evaluate_seconds", "generated_tokens_per_second")},
             floor=floor_of(task, results["samples"][task.task_name]),
-            split="test" if task.has_test_docs() else "validation",
+            split=split if task.has_test_docs() else "validation",
             fingerprint=task_fact(task)["fingerprint"],
             provenance={"run": run, **environment()},
         )
