@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from kd_bench.leaderboard.escape import size
 from kd_bench.leaderboard.record import Record
 from kd_bench.runs.execute import duration
 
@@ -125,16 +126,6 @@ def checks_table(checks: list[dict[str, str]]):
         style = styles[row["result"]]
         table.add_row(escape(row["check"]), f"[{style}]{row['result']}[/{style}]", escape(row["detail"]))
     return table
-
-
-def size(count: int | None) -> str:
-    """12.3 MB, in powers of ten, as disks are sold."""
-    if count is None:
-        return ""
-    for unit, power in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= power:
-            return f"{count / power:,.1f} {unit}"
-    return f"{count} B"
 
 
 def _score(value: float | None) -> str:
