@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from statistics import fmean
 
 from kd_bench.leaderboard.schema import Floor, Result
-from kd_bench.leaderboard.statistics import UNDEFINED, Estimate, difference, retention
+from kd_bench.leaderboard.statistics import UNDEFINED, Estimate, difference, retention, with_seeds
 
 ABSTENTION = "unanswerable"
 
@@ -62,7 +62,7 @@ def retained(
     student: list[Result], teacher: list[Result], metric: str, floor: Mapping[str, float] | float = 0.0
 ) -> Estimate:
     """(student - floor) / (teacher - floor), each averaged over seeds; without an interval where the questions can't be
-    paired."""
+    paired. The student's seeds count in the error; the teacher is taken as it is."""
     pairs = aligned(student, teacher, metric)
     if pairs is None:
         base = fmean(floor.values()) if isinstance(floor, Mapping) else floor
@@ -70,13 +70,23 @@ def retained(
         return Estimate((mean_score(student, metric) - base) / lead) if lead > 1e-12 else UNDEFINED
     names, clusters, mine, best = pairs
     base = [floor[name] for name in names] if isinstance(floor, Mapping) else floor
-    return retention(mine, best, clusters, base)
+    found = retention(mine, best, clusters, base)
+    if found.value is None:
+        return found
+    bottom = fmean(base) if isinstance(base, list) else base
+    lead = fmean(best) - bottom
+    seeds = [(result.record.scores[metric].value - bottom) / lead for result in student]
+    return with_seeds(found, seeds, len(set(clusters)))
 
 
 def change(a: list[Result], b: list[Result], metric: str) -> Estimate:
-    """mean(a) - mean(b), each averaged over seeds; without an interval where the questions can't be paired."""
+    """mean(a) - mean(b), each averaged over seeds, which count in the error (those of a and b taken as independent);
+    without an interval where the questions can't be paired."""
     pairs = aligned(a, b, metric)
     if pairs is None:
         return Estimate(mean_score(a, metric) - mean_score(b, metric))
     _, clusters, left, right = pairs
-    return difference(left, right, clusters)
+    found = difference(left, right, clusters)
+    for side in (a, b):
+        found = with_seeds(found, [result.record.scores[metric].value for result in side], len(set(clusters)))
+    return found

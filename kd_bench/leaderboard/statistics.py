@@ -6,11 +6,13 @@ legacy `RandomState`, whose stream numpy promises never to change (`default_rng`
 with it a table's bytes).
 """
 
+from statistics import variance
 from typing import NamedTuple
 
 import numpy as np
 
 DRAWS = 2000
+LEVEL = 0.95
 
 
 class Estimate(NamedTuple):
@@ -80,13 +82,15 @@ def retention(student, teacher, clusters, floor=0.0) -> Estimate:
 
     student, teacher [n]: scores on the same questions. floor: the constant answer's scores on those questions [n], or
     one number where they are not known (it is then taken as certain). floor 0 gives the plain ratio. Returns UNDEFINED
-    if the teacher is not above the floor. The standard error is linearised: that of the mean of (student - floor) -
-    value * (teacher - floor), over the teacher's lead. The interval is a percentile bootstrap over clusters; None if
-    the teacher is at or below the floor in any draw: a ratio to what may be nothing has no finite interval.
+    if the teacher is not clearly above the floor: if the 95 % interval of its lead (clustered t) reaches 0, as it is
+    then that a ratio to it has no finite interval (Fieller 1954). The standard error is linearised: that of the mean
+    of (student - floor) - value * (teacher - floor), over the teacher's lead. The interval is a percentile bootstrap
+    over clusters; None if the teacher is at or below the floor in any draw.
     """
     student, teacher = np.asarray(student, dtype=np.float64), np.asarray(teacher, dtype=np.float64)
     gained, lead = student - floor, teacher - floor
-    if not lead.mean() > 1e-12:
+    error = clustered_stderr(lead, clusters)
+    if not lead.mean() > (1e-12 if error is None else max(1e-12, error * critical_t(cluster_codes(clusters)[1] - 1))):
         return UNDEFINED
     value = float(gained.mean() / lead.mean())
     stderr = clustered_stderr(gained - value * lead, clusters)
@@ -97,3 +101,28 @@ def retention(student, teacher, clusters, floor=0.0) -> Estimate:
         return Estimate(value)
     low, high = np.quantile(sums[:, 0] / sums[:, 1], [0.025, 0.975])
     return Estimate(value, float(stderr / lead.mean()), float(low), float(high))
+
+
+def with_seeds(estimate: Estimate, seeds: list[float], clusters: int) -> Estimate:
+    """`estimate`, an average over seeds, with what training again would have changed in its error too.
+
+    seeds: the value of each seed alone. clusters: how many passages the estimate's own error comes from. The variance
+    of the average over seeds, s^2 / seeds, is added to that over passages; the interval is Student's t with
+    Satterthwaite's degrees of freedom (1946). Unchanged with one seed, or where there is no error to add to.
+    """
+    if len(seeds) < 2 or estimate.stderr is None or clusters < 2:
+        return estimate
+    within, between = estimate.stderr**2, variance(seeds) / len(seeds)
+    if not between > 0:
+        return estimate
+    stderr = float(np.sqrt(within + between))
+    freedom = stderr**4 / (within**2 / (clusters - 1) + between**2 / (len(seeds) - 1))
+    half = stderr * critical_t(freedom)
+    return Estimate(estimate.value, stderr, estimate.value - half, estimate.value + half)
+
+
+def critical_t(freedom: float) -> float:
+    """How many standard errors a 95 % interval reaches on either side."""
+    from scipy.stats import t
+
+    return float(t.ppf((1 + LEVEL) / 2, freedom))

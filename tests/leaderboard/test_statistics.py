@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from kd_bench.leaderboard.statistics import bootstrap_sums, clustered_stderr, difference, retention
+from kd_bench.leaderboard.statistics import (
+    Estimate,
+    bootstrap_sums,
+    clustered_stderr,
+    difference,
+    retention,
+    with_seeds,
+)
 
 
 def drawn(seed=0, n=300, clusters=40):
@@ -66,9 +73,9 @@ def test_difference_is_paired():
 
 
 def test_retention_by_hand():
-    found = retention([0.5, 0.7], [0.8, 1.0], ["a", "b"], floor=0.4)
+    found = retention([0.5, 0.7] * 2, [0.8, 1.0] * 2, list("abcd"), floor=0.4)
     assert found.value == pytest.approx((0.6 - 0.4) / (0.9 - 0.4))
-    assert retention([0.5, 0.7], [0.8, 1.0], ["a", "b"]).value == pytest.approx(0.6 / 0.9)
+    assert retention([0.5, 0.7] * 2, [0.8, 1.0] * 2, list("abcd")).value == pytest.approx(0.6 / 0.9)
     assert retention([1.0, 0.0], [1.0, 0.0], ["a", "a"]).value == 1  # one passage: a value, no interval
     assert retention([1.0, 0.0], [1.0, 0.0], ["a", "a"]).low is None
 
@@ -88,7 +95,52 @@ def test_retention_of_the_teacher_itself_is_certain():
 def test_retention_is_undefined_where_the_teacher_is_not_above_the_floor():
     assert retention([0.2, 0.2], [0.5, 0.3], ["a", "b"], floor=0.4).value is None
     assert retention([0.2, 0.2], [0.1, 0.1], ["a", "b"], floor=0.4).value is None
-    # Above it on average, below it on half of the passages: a ratio, but no interval.
-    close = retention([0.5, 0.5, 0.5, 0.5], [1.0, 0.1, 0.9, 0.1], list("abcd"), floor=0.5)
-    assert close.value == pytest.approx(0, abs=1e-12)
-    assert close.low is None and close.high is None
+    # Above it on average, below it on half of the passages: its lead may be none.
+    assert retention([0.5] * 4, [1.0, 0.1, 0.9, 0.1], list("abcd"), floor=0.5).value is None
+    # Clearly above it, but not in every draw: a ratio, without an interval.
+    clear = retention([0.5] * 9, [0.9] * 6 + [0.0] * 3, list("abcdefghi"), floor=0.2)
+    assert clear.value == pytest.approx(0.3 / 0.4)
+    assert clear.low is None and clear.high is None
+
+
+@pytest.mark.parametrize("keeps", [0.3, 0.6, 1.0])
+def test_the_interval_of_retention_covers_the_truth(keeps):
+    """Passages of one to eleven questions, each with its own difficulty for teacher and student."""
+    held, trials = 0, 400
+    for trial in range(trials):
+        random = np.random.default_rng(trial)
+        sizes = random.integers(1, 12, size=100)
+        codes = np.repeat(np.arange(len(sizes)), sizes)
+        easy = random.uniform(-0.25, 0.25, size=len(sizes))[codes]
+        teacher = (random.random(len(codes)) < 0.7 + easy).astype(float)
+        floor = 0.2
+        student = (random.random(len(codes)) < floor + keeps * (0.7 + easy - floor)).astype(float)
+        found = retention(student, teacher, codes, floor)
+        held += found.low <= keeps <= found.high
+    assert 0.93 <= held / trials <= 0.97
+
+
+def test_seeds_add_their_variance():
+    one = Estimate(0.5, 0.03, 0.44, 0.56)
+    assert with_seeds(one, [0.5], 100) == one
+    assert with_seeds(one, [0.5, 0.5], 100) == one
+    both = with_seeds(one, [0.4, 0.5, 0.6], 100)
+    assert both.stderr == pytest.approx((0.03**2 + 0.01 / 3) ** 0.5)
+    assert both.value == 0.5 and both.high - 0.5 == pytest.approx(0.5 - both.low)
+    assert 1.96 * both.stderr < both.high - 0.5 < 4.31 * both.stderr  # t with between 2 and infinitely many degrees
+    assert with_seeds(Estimate(0.5), [0.4, 0.6], 100) == Estimate(0.5)
+
+
+@pytest.mark.parametrize("scatter", [0.0, 0.05])
+def test_the_interval_over_seeds_and_passages_covers_the_truth(scatter):
+    """Three trainings whose ability scatters, measured on the same 60 passages of five questions."""
+    held, trials = 0, 400
+    for trial in range(trials):
+        random = np.random.default_rng(trial)
+        easy = np.repeat(random.uniform(-0.3, 0.3, size=60), 5)
+        seeds = [(random.random(300) < 0.5 + easy + random.normal(0, scatter)).astype(float) for _ in range(3)]
+        codes = np.repeat(np.arange(60), 5)
+        found = difference(np.mean(seeds, axis=0), np.zeros(300), codes)
+        found = with_seeds(found, [float(seed.mean()) for seed in seeds], 60)
+        held += found.low <= 0.5 <= found.high
+    assert held / trials >= 0.93
