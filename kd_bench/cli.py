@@ -175,7 +175,7 @@ def leaderboard(
         Path | None, typer.Option(help="First take in what `lm_eval --output_path FOLDER --log_samples` wrote.")
     ] = None,
 ) -> None:
-    """Turn the records into LEADERBOARD.md. The same records give the same bytes."""
+    """Turn the records into LEADERBOARD.md, leaderboard.csv and leaderboard.json. The same records, the same bytes."""
     from kd_bench.leaderboard.build import build
     from kd_bench.leaderboard.ingest import ingest
     from kd_bench.leaderboard.record import write_record
@@ -192,6 +192,44 @@ def leaderboard(
     if check and problems:
         raise typer.Exit(1)
     typer.echo(f"{output} is what the records give" if check else output)
+
+
+@app.command(
+    epilog=_examples(
+        "kd-bench compare 24l-forward_kl 24l-sft",
+        "kd-bench compare smollm2_squad/24l-sft teacher --tasks squad_kd_zeroshot --metric em --examples 10",
+    )
+)
+def compare(
+    a: Annotated[str, typer.Argument(help="A model, as the leaderboard calls it; RUN/MODEL where two runs have one.")],
+    b: Annotated[str, typer.Argument(help="The model that it is compared with.")],
+    tasks: Annotated[str | None, typer.Option(help="Task names, separated by commas; without it, all of both.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="The score; without it, the one that the task is ranked by.")
+    ] = None,
+    examples: Annotated[int, typer.Option(min=0, help="Questions shown each way, the largest difference first.")] = 3,
+    results: Annotated[Path, typer.Option(help="Folder of records.")] = Path("leaderboard/results"),
+    metadata: Annotated[
+        str | None, typer.Option(help="JSON that the tasks get, as they did when measured: data_dir, size, ...")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Two models question by question: the difference, how sure, on which kinds of question, the worst examples.
+
+    Records keep no text of the data sets: with the data at hand, questions and passages are read from there.
+    """
+    from kd_bench.runs.compare import compare_models, comparison_view
+
+    chosen = [name.strip() for name in tasks.split(",") if name.strip()] if tasks else None
+    rows, notes = compare_models(
+        a, b, results, tasks=chosen, metric=metric, examples=examples, metadata=_metadata(metadata)
+    )
+    _warn(notes)
+    if as_json:
+        _print_json(rows)
+    else:
+        for row in rows:
+            _print(comparison_view(row, a, b))
 
 
 @app.command(

@@ -14,7 +14,7 @@ from kd_bench.runs.validate import validate
 from tests.tiny import save_tiny, tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
-VERBS = ("distill", "evaluate", "leaderboard", "validate", "ls", "cp")
+VERBS = ("distill", "evaluate", "leaderboard", "compare", "validate", "ls", "cp")
 
 
 @pytest.fixture
@@ -209,6 +209,19 @@ def test_the_main_job(kd, tiny):
     assert "half-forward_kl" in (tiny / "LEADERBOARD.md").read_text()
     assert kd(*board, "--check")[0] == 0
     assert kd(*board, "--check", "--add", tiny)[0] == 2
+
+    names = ["compare", "teacher", "half-sft", "--results", tiny / "results", "--metadata", '{"size": 12}']
+    code, out, err = kd(*names, "--json")
+    assert (code, err) == (0, "")
+    compared = json.loads(out)
+    assert [row["task"] for row in compared] == ["fictqa_kd_en_oneshot", "fictqa_kd_en_zeroshot"]
+    assert all(row["count"] == 4 and row["mcnemar"]["metric"] == "em" for row in compared)
+    assert {kind["by"] for kind in compared[0]["kinds"]} >= {"question word", "passage length"}
+    code, out, err = kd(*names[:-1], '{"size": 13}', "--tasks", "fictqa_kd_en_oneshot")
+    assert code == 0
+    assert "without the questions' text: the data here is not what the record was measured on" in err
+    assert "4 questions about" in out and "zeroshot" not in out + err
+    assert kd(*names, "--tasks", "squad_kd_oneshot")[0] == 2
 
 
 def test_evaluate_scores_and_records_any_model(kd, tiny, tmp_path):

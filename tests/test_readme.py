@@ -35,7 +35,7 @@ COMMANDS = [pytest.param(words, id=" ".join(words)[:70]) for page in PAGES for w
 
 def test_the_readme_shows_the_verbs():
     shown = {words[1] for words in commands(ROOT / "README.md") if words[0] == "kd-bench"}
-    assert {"distill", "evaluate", "leaderboard", "validate", "cp"} <= shown
+    assert {"distill", "evaluate", "leaderboard", "compare", "validate", "cp"} <= shown
 
 
 @pytest.mark.parametrize("words", COMMANDS)
