@@ -1,8 +1,13 @@
-"""Text from outside as it may stand in markdown, and numbers as the tables write them."""
+"""Text from outside as it may stand in markdown, and numbers and tables as they are written there."""
 
 import re
 import shlex
 import unicodedata
+
+import tabulate as tabulating
+
+# tabulate pads by display width where the package wcwidth happens to be installed: other bytes on another machine.
+tabulating.WIDE_CHARS_MODE = False
 
 MISSING = "–"
 MINUS = "−"
@@ -68,3 +73,8 @@ def duration(seconds: float | None) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def grid(rows: list[list[str]], headers: list[str], left: int = 1) -> str:
+    align = ["left"] * left + ["right"] * (len(headers) - left)
+    return tabulating.tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True, colalign=align)

@@ -1,23 +1,18 @@
 """LEADERBOARD.md: what was measured, in tables that GitHub shows. Pure: the same results give the same bytes."""
 
 from collections.abc import Iterable
-from statistics import fmean
 
-import tabulate as tabulating
-
-from kd_bench.leaderboard.escape import MISSING, code, command, duration, escape, millions, percent, size
-from kd_bench.leaderboard.ranking import ANSWERABLE, Contrast, Measure, Models, Row, Table, by_model, order_of, tables
-from kd_bench.leaderboard.schema import Record, Result
+from kd_bench.leaderboard.escape import MISSING, code, escape, grid, millions, percent
+from kd_bench.leaderboard.origin import costs, origins, provenance
+from kd_bench.leaderboard.places import overall
+from kd_bench.leaderboard.ranking import ANSWERABLE, by_model, order_of, tables
+from kd_bench.leaderboard.rows import NOT_STUDENTS, Contrast, Measure, Row, Table
+from kd_bench.leaderboard.schema import Result
 from kd_bench.leaderboard.statistics import Estimate
-
-# tabulate pads by display width where the package wcwidth happens to be installed: other bytes on another machine.
-tabulating.WIDE_CHARS_MODE = False
 
 ROLES = {"sft": "fine-tuned"}
 METRICS = {"f1": "F1", "em": "EM", "rougeL": "ROUGE-L", ANSWERABLE: "F1, answerable"}
 SHOTS = {0: "zero-shot", 1: "one-shot"}
-# What tells two methods apart; the whole of it is in the record.
-SETTINGS = ("temperature", "beta", "skew", "lmbda", "cross_entropy", "epochs", "learning_rate", "batch_size", "limit")
 
 INTRO = """\
 # Leaderboard
@@ -28,14 +23,18 @@ Which student, distilled how, keeps how much of its teacher, and how sure is tha
 
 **How to read it.** One table holds what was measured on the same questions. Scores are in per cent ± one standard
 error, which is clustered by passage, since the questions about one passage stand or fall together. With several seeds
-they are means, and *sd* is the standard deviation between seeds. Intervals say what other passages could have changed,
-not what training again with another seed would.
+they are means, *sd* is the standard deviation between seeds, and intervals hold what other passages and other seeds
+could have changed; with one seed, other passages only.
 
 - The **floor** is what the best constant answer scores. Where half the questions have no answer, a model that always
   abstains scores about 50 and has learnt nothing.
 - **Above floor** is what a student keeps of what its teacher has learnt, (student − floor) / (teacher − floor), in the
   first score of the table, with the 95 % interval over passages. At 0 % a student is no better than the floor, at
-  100 % it is as good as its teacher. Students are ranked by it.
+  100 % it is as good as its teacher. Students are ranked by it. It is undefined where the teacher itself is not
+  clearly above the floor.
+- **Rank**: the best student is 1, and so is every student that a test can't tell apart from it (paired by passage,
+  corrected by Holm's method for testing all pairs, 5 %); the best of the rest is 2, and so on. Within a rank the
+  smaller is the better buy. **◆** marks the students that no other beats or equals in both parameters and retention.
 - **Of teacher** is the plain ratio, student / teacher. Most papers report it; where the floor is high, always
   abstaining may "keep" 80 % of a teacher by it.
 - **F1, answerable** is over the questions that have an answer; in brackets, its ratio to the teacher's. It can't be had
@@ -56,16 +55,11 @@ def render(results: Iterable[Result]) -> str:
     # Every recipe's teacher is called teacher: on a page with several runs a name needs its run.
     names = {key: key[1] if len({run for run, _ in models}) == 1 else "/".join(key) for key in models}
     found = tables(results)
-    parts = [INTRO, *overview(found, names)]
+    parts = [INTRO, *all_tasks(found, names), *overview(found, names)]
     for table in found:
         parts += section(table, names)
     parts += ["## Models and cost", costs(models, names), *origins(models, names), *provenance(results)]
     return "\n\n".join(parts) + "\n"
-
-
-def grid(rows: list[list[str]], headers: list[str], left: int = 1) -> str:
-    align = ["left"] * left + ["right"] * (len(headers) - left)
-    return tabulating.tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True, colalign=align)
 
 
 def metric_name(metric: str) -> str:
@@ -88,15 +82,38 @@ def share(estimate: Estimate) -> str:
     return f"{percent(estimate.value, 0)} %{interval}"
 
 
+def all_tasks(found: list[Table], names: dict) -> list[str]:
+    """The students by their mean over all tables of their run."""
+    lines = [
+        [
+            place(some.rank, some.efficient),
+            code(names[some.row.run, some.row.name]),
+            sized(some.row),
+            share(some.kept),
+            ", ".join(map(code, some.missing)),
+        ]
+        for some in overall(found)
+    ]
+    missing = any(line[-1] for line in lines)
+    headers = ["Rank", "Student", "Parameters", "Above floor, mean", "Not measured on"]
+    if not missing:
+        lines, headers = [line[:-1] for line in lines], headers[:-1]
+    return ["## The students over all tasks", grid(lines, headers, left=2)] if lines else []
+
+
+def place(rank: int | None, efficient: bool) -> str:
+    return MISSING if rank is None else f"{rank} ◆" if efficient else str(rank)
+
+
 def overview(found: list[Table], names: dict) -> list[str]:
-    """The student of each table that keeps most above the floor, where there is more than one table to look through."""
+    """The smallest of each table's first rank, where there is more than one table to look through."""
     lines = []
     for table in found:
-        trained = [row for row in table.rows if row.role in ("distilled", "sft") and row.scores]
-        if not trained:
+        ranked = [row for row in table.rows if row.rank == 1]
+        if not ranked:
             continue
         # A student that was fine-tuned without a teacher can be the one to take: that is what it stands there for.
-        student = max(trained, key=lambda row: -1e9 if row.above_floor.value is None else row.above_floor.value)
+        student = min(ranked, key=lambda row: (row.parameters or 0, -(row.above_floor.value or 0)))
         teacher = next((r for r in table.rows if (r.run, r.name) == (student.run, student.teacher)), None)
         lines.append(
             [
@@ -127,6 +144,10 @@ def resized(row: Row) -> str:
     return f"{'+' if row.fewer < 0 else ''}{percent(-row.fewer)} %"
 
 
+def sized(row: Row) -> str:
+    return millions(row.parameters) + (f" ({resized(row)})" if row.fewer is not None else "")
+
+
 def section(table: Table, names: dict) -> list[str]:
     """A table's heading, what it was measured on, the table, who beats whom, and what is the matter with it."""
     about = [
@@ -138,25 +159,24 @@ def section(table: Table, names: dict) -> list[str]:
     text = f"{about[0].capitalize()}, {', '.join(about[1:])}."
     if table.floor:
         text += f" The floor always answers “{escape(table.floor.answer)}”."
-    headers = ["Model", "Parameters", metric_name(table.headline), "Above floor", "Of teacher"]
+    headers = ["Model", "Rank", "Parameters", metric_name(table.headline), "Above floor", "Of teacher"]
     others = table.metrics[1:]
-    rows = [["*floor*", "", floor_score(table, table.headline), "", "", *(floor_score(table, m) for m in others)]]
+    rows = [["*floor*", "", "", floor_score(table, table.headline), "", "", *(floor_score(table, m) for m in others)]]
     for row in table.rows:
         rows.append(
             [
                 called(row, names),
-                f"{millions(row.parameters)} ({resized(row)})" if row.fewer is not None else millions(row.parameters),
+                "" if row.role in NOT_STUDENTS else place(row.rank, row.efficient),
+                sized(row),
                 score(row.scores.get(table.headline)),
-                *(
-                    ["", ""]
-                    if row.role in ("teacher", "other")
-                    else [share(row.above_floor), share(Estimate(row.kept.value))]
-                ),
+                *(["", ""] if row.role in NOT_STUDENTS else [share(row.above_floor), share(Estimate(row.kept.value))]),
                 *(cell(row, metric) for metric in others),
             ]
         )
     parts = [f"## {escape(table.task)}", text, grid(rows, [*headers, *map(metric_name, others)])]
-    remarks = [contrast(some, table, names) for some in table.contrasts] + [escape(note) for note in table.notes]
+    remarks = [contrast(some, table, names) for some in table.contrasts]
+    remarks += [gap(row, names) for row in table.rows if row.gap_closed.value is not None]
+    remarks += [escape(note) for note in table.notes]
     return parts + (["\n".join(f"- {remark}" for remark in remarks)] if remarks else [])
 
 
@@ -186,114 +206,6 @@ def contrast(some: Contrast, table: Table, names: dict) -> str:
     return f"{text}, 95 % interval [{percent(gain.low)}, {percent(gain.high)}]: {verdict}."
 
 
-def average(records: list[Record], name: str) -> float | None:
-    """Over a model's seeds and tasks, of a cost that is the same for all its tasks; None unless all have it."""
-    values = [getattr(record.cost, name) for record in records]
-    return None if None in values else fmean(values)
-
-
-def costs(models: Models, names: dict) -> str:
-    """What each model weighs and what it took to make; tokens a second as a range, since tasks differ in what they
-    ask."""
-    rows = []
-    for key, results in sorted(models.items()):
-        records = [result.record for result in results]
-        model = records[0].model
-        speeds = [r.cost.generated_tokens_per_second for r in records if r.cost.generated_tokens_per_second is not None]
-        low, high = (f"{min(speeds):,.0f}", f"{max(speeds):,.0f}") if speeds else ("", "")
-        rows.append(
-            [
-                code(names[key]),
-                MISSING if model.layers is None else str(model.layers),
-                millions(model.parameters),
-                millions(model.parameters_without_embeddings),
-                size(model.bytes_on_disk),
-                duration(average(records, "train_seconds")),
-                size(average(records, "train_peak_memory_bytes")),
-                MISSING if not speeds else low if low == high else f"{low}–{high}",
-            ]
-        )
-    headers = ["Model", "Layers", "Parameters", "Without embeddings", "On disk", "Training", "Peak memory", "Tokens/s"]
-    return grid(rows, headers)
-
-
-def origins(models: Models, names: dict) -> list[str]:
-    """How each model is made again: the command of its run, then what it came from and how it was trained."""
-    lines = {}
-    for key, results in sorted(models.items()):
-        record = results[0].record
-        told = sorted({result.record.seed for result in results} - {None})
-        made = f"{code(names[key])}: from {code(record.model.source)}"
-        if record.model.revision:
-            made += f" at {code(record.model.revision)}"
-        if record.method:
-            made += f"; {method(record.method)}"
-        if told:
-            made += f"; seed{'s' if len(told) > 1 else ''} {', '.join(map(str, told))}"
-        lines.setdefault(reproduce(record, results), []).append(made)
-    text = ["## How each was made"]
-    for said, models_made in lines.items():
-        text.append("\n".join([said, "", *(f"- {made}" for made in models_made)]))
-    return text
-
-
-def reproduce(record: Record, results: list[Result]) -> str:
-    """The command that makes a record again."""
-    tasks = ",".join(sorted({result.record.task.name for result in results}))
-    run = record.provenance.run
-    if record.provenance.recipe or record.provenance.recipe_hash:
-        return f"Run {code(run)}: {command('kd-bench', 'distill', record.provenance.recipe or f'recipes/{run}.yaml')}"
-    if run == "lm_eval":
-        model = f"pretrained={record.model.source}"
-        return f"Measured by {command('lm_eval', '--model', 'hf', '--model_args', model, '--tasks', tasks)}"
-    return f"Measured by {command('kd-bench', 'evaluate', record.model.source, '--tasks', tasks)}"
-
-
-def method(settings: dict) -> str:
-    """The method's name and the settings that tell it from others, in a fixed order; zeros and blanks are left out."""
-    known = [(key, settings[key]) for key in SETTINGS if settings.get(key) not in (None, 0)]
-    shown = [f"{key.replace('_', ' ')} {value:g}" for key, value in known if isinstance(value, int | float)]
-    return ", ".join([code(str(settings.get("name", "trained"))), *shown])
-
-
-def provenance(results: list[Result]) -> list[str]:
-    """What each run's numbers were made with. Several values stand where records of one run differ."""
-    runs: dict[str, list[Record]] = {}
-    for result in results:
-        runs.setdefault(result.record.provenance.run, []).append(result.record)
-    lines = []
-    for run, records in sorted(runs.items()):
-        origin = [record.provenance for record in records]
-        changed = any(some.dirty for some in origin)
-        commits = distinct(code(some.commit[:12]) for some in origin if some.commit)
-        recipes = distinct(code(some.recipe_hash[:12]) for some in origin if some.recipe_hash)
-        machines = distinct(escape(hardware(some.hardware)) for some in origin)
-        pairs = sorted({(name, v) for some in origin for name, v in some.versions.items() if v})
-        told = [
-            f"kd-bench at commit {commits}{' with uncommitted changes' if changed else ''}" if commits else "",
-            f"recipe {recipes}" if recipes else "",
-            f"on {machines}" if machines else "",
-            ", ".join(f"{escape(name)} {escape(version)}" for name, version in pairs),
-        ]
-        lines.append(f"- {code(run)}: {'; '.join(part for part in told if part)}.")
-    return ["## Provenance", "\n".join(lines)]
-
-
-def distinct(texts: Iterable[str]) -> str:
-    return ", ".join(sorted(set(texts) - {""}))
-
-
-def hardware(parts: dict) -> str:
-    """{"cpu": "X", "cores": 2, "memory_bytes": 8e9, "gpus": []} as "X, 2 cores, 8.0 GB, no GPU"; other keys as they
-    are."""
-    told = []
-    for key, value in sorted(parts.items()):
-        if key == "gpus":
-            told.append(", ".join(map(str, value)) if value else "no GPU")
-        elif key == "memory_bytes" and isinstance(value, int | float):
-            told.append(f"{size(value)} memory")
-        elif isinstance(value, int):
-            told.append(f"{value} {key}")
-        elif value is not None:
-            told.append(str(value) if key == "cpu" else f"{key} {value}")
-    return ", ".join(told)
+def gap(row: Row, names: dict) -> str:
+    student = code(names[row.run, row.name])
+    return f"{student} closes {share(row.gap_closed)} of the gap between the undistilled student and the teacher."

@@ -9,82 +9,20 @@ The others stand beside it.
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from statistics import fmean, stdev
-from typing import NamedTuple
 
 from kd_bench.leaderboard.paired import change, floor_scores, retained
+from kd_bench.leaderboard.places import placed, with_gaps
+from kd_bench.leaderboard.ranks import standing
+from kd_bench.leaderboard.rows import Contrast, Measure, Models, Row, Table
 from kd_bench.leaderboard.schema import Floor, Record, Result
-from kd_bench.leaderboard.statistics import UNDEFINED, Estimate
+from kd_bench.leaderboard.statistics import UNDEFINED
 
 HEADLINES = ("f1", "em", "exact_match", "acc")
 ANSWERABLE = "has_ans_f1"
 SHOWN = ("f1", "em", "rougeL", ANSWERABLE, "abstained")
 MOST_METRICS = 5  # a wider table can't be read
 ROLES = ("teacher", "distilled", "sft", "undistilled", "other")
-
-Models = dict[tuple[str, str], list[Result]]  # (run, model name) -> its results, one a seed
-
-
-class Measure(NamedTuple):
-    """A raw score: the mean over seeds, its standard error over passages and, with several seeds, the standard
-    deviation between them."""
-
-    value: float
-    stderr: float | None
-    std: float | None
-    seeds: int
-
-
-@dataclass(frozen=True)
-class Row:
-    """One model in one table. results: one a seed; empty if it was not measured on this task. siblings: equal for the
-    rows of one student.
-
-    kept, above_floor: the plain ratio to the teacher and retention above the floor, of the headline metric; fewer: 1 -
-    parameters / teacher's parameters. A value of None is undefined.
-    """
-
-    run: str
-    name: str
-    role: str
-    teacher: str | None
-    siblings: str
-    parameters: int | None
-    results: list[Result] = field(default_factory=list)
-    scores: dict[str, Measure] = field(default_factory=dict)
-    kept: Estimate = UNDEFINED
-    above_floor: Estimate = UNDEFINED
-    answerable_kept: float | None = None
-    fewer: float | None = None
-
-
-class Contrast(NamedTuple):
-    """What distilling a student gains over training it without a teacher (or, where there is no such row, over leaving
-    it as it is)."""
-
-    distilled: Row
-    other: Row
-    change: Estimate
-
-
-@dataclass(frozen=True)
-class Table:
-    """Everything measured on the same questions of one task."""
-
-    task: str
-    version: str
-    num_fewshot: int
-    split: str
-    questions: int
-    passages: int | None
-    split_hash: str | None
-    headline: str
-    metrics: list[str]
-    floor: Floor | None
-    rows: list[Row]
-    contrasts: list[Contrast]
-    notes: list[str]
 
 
 def headline_of(metrics: Iterable[str]) -> str:
@@ -152,14 +90,12 @@ def table(results: list[Result], everything: Models) -> Table:
     floors = [result.record.floor for result in results if result.record.floor]
     floor = floors[0] if floors else None
     runs = {run for run, _ in measured}
-    rows = arrange(
-        [
-            row(key, everything, measured, headline, floor)
-            for key, known in everything.items()
-            if key in measured or (key[0] in runs and known[0].record.model.role != "other")
-        ],
-        headline,
-    )
+    rows = [
+        row(key, everything, measured, headline, floor)
+        for key, known in everything.items()
+        if key in measured or (key[0] in runs and known[0].record.model.role != "other")
+    ]
+    rows = arrange(placed(with_gaps(rows, measured, headline)), headline)
     notes = retention_notes(rows, floor, headline)
     if any(other != floor for other in floors):
         notes.append("The records disagree about the floor; the first one's is used.")
@@ -218,6 +154,7 @@ def row(key: tuple[str, str], everything: Models, measured: Models, headline: st
         above_floor=above or UNDEFINED,
         answerable_kept=answerable_kept,
         fewer=fewer,
+        standing=standing(mine, teacher, headline, floor) if above and above.value is not None else None,
     )
 
 
@@ -284,7 +221,7 @@ def retention_notes(rows: list[Row], floor: Floor | None, headline: str) -> list
         if teacher is None:
             notes.append(f"No score of the {whose} on these questions: what its students keep is undefined.")
         elif floor and headline in floor.scores and teacher.above_floor.value is None:
-            notes.append(f"The {whose} is not above the floor: there is nothing to keep, and retention is undefined.")
+            notes.append(f"The {whose} is not clearly above the floor: what is kept of nothing is undefined.")
         elif teacher.above_floor.value is not None and teacher.above_floor.low is None:
             notes.append(
                 f"No intervals for the students of the {whose}: the questions' scores are not kept, come from"
