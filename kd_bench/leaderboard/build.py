@@ -1,28 +1,42 @@
-"""From a folder of records to LEADERBOARD.md."""
+"""From a folder of records to the leaderboard's files."""
 
 from pathlib import Path
 
 from kd_bench.errors import UserError
+from kd_bench.leaderboard.export import as_csv, as_data, as_json
 from kd_bench.leaderboard.markdown import render
 from kd_bench.leaderboard.record import read_results, write_atomically
+from kd_bench.leaderboard.schema import Result
+
+
+def files(results: list[Result], output: Path) -> dict[Path, str]:
+    """{path: text} of `output`, the markdown, and of what stands beside it."""
+    data = as_data(results)
+    return {
+        output: render(results),
+        output.with_name("leaderboard.csv"): as_csv(data),
+        output.with_name("leaderboard.json"): as_json(data),
+    }
 
 
 def build(results_dir: str | Path, output: str | Path, check: bool = False) -> list[str]:
-    """Writes what the records in `results_dir` give to `output`, and returns the problems with records, which were left
-    out.
+    """Writes what the records in `results_dir` give to `output` and, beside it, leaderboard.csv and leaderboard.json.
+    Returns the problems with records, which were left out.
 
     With `check` nothing is written, and a file that is not what the records give is a problem too.
-    Raises UserError if there is no such folder, or `output` can't be written.
+    Raises UserError if there is no such folder, or a file can't be written.
     """
     results, problems = read_results(results_dir)
-    text, output = render(results), Path(output)
+    made, output = files(results, Path(output)), Path(output)
     if check:
-        if not output.is_file() or output.read_bytes() != text.encode():
-            problems.append(f"{output}: is not what the records in {results_dir} give; run `kd-bench leaderboard`")
+        for path, text in made.items():
+            if not path.is_file() or path.read_bytes() != text.encode():
+                problems.append(f"{path}: is not what the records in {results_dir} give; run `kd-bench leaderboard`")
         return problems
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(output, text)
+        for path, text in made.items():
+            write_atomically(path, text)
     except OSError as error:
         raise UserError(str(output), f"can't be written: {error.strerror or error}") from None
     return problems

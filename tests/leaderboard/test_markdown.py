@@ -35,23 +35,35 @@ def test_the_table_by_hand():
     section = text[text.index("## toy\n") :]
     assert "Zero-shot, 8 questions about 4 passages, split test `0123456789abcdef`, task version 1.0." in section
     assert "The floor always answers “unanswerable”." in section
-    assert cells(section, "Model") == ["Model", "Parameters", "F1", "Above floor", "Of teacher", "F1, answerable"]
-    assert cells(section, "*floor*") == ["*floor*", "", "50.0", "", "", "–"]
-    assert cells(section, "`teacher`")[2] == "87.5 ± 7.2"  # passages sum to 2, 2, 1.5 and 1.5
+    assert cells(section, "Model") == [
+        "Model",
+        "Rank",
+        "Parameters",
+        "F1",
+        "Above floor",
+        "Of teacher",
+        "F1, answerable",
+    ]
+    assert cells(section, "*floor*") == ["*floor*", "", "", "50.0", "", "", "–"]
+    assert cells(section, "`teacher`")[1] == ""
+    assert cells(section, "`teacher`")[3] == "87.5 ± 7.2"  # passages sum to 2, 2, 1.5 and 1.5
     assert cells(section, "`kd`")[0] == "`kd` distilled, 2 seeds"
-    assert cells(section, "`kd`")[1] == "750 (−25.0 %)"
-    assert re.fullmatch(r"65\.6 ± \d\.\d \(sd 13\.3\)", cells(section, "`kd`")[2])
-    assert re.fullmatch(r"42 % \[−?\d+, \d+\]", cells(section, "`kd`")[3])
-    assert cells(section, "`kd`")[4] == "75 %"
-    assert cells(section, "`raw` undistilled")[3].startswith("−33 %")
+    assert cells(section, "`kd`")[1:3] == ["1 ◆", "750 (−25.0 %)"]
+    assert re.fullmatch(r"65\.6 ± \d\.\d \(sd 13\.3\)", cells(section, "`kd`")[3])
+    assert re.fullmatch(
+        r"42 % \[−\d+, \d+\]", cells(section, "`kd`")[4]
+    )  # two seeds that scatter: next to nothing known
+    assert cells(section, "`kd`")[5] == "75 %"
+    assert cells(section, "`raw` undistilled")[4].startswith("−33 %")
+    assert "- `kd` closes " in section
     assert "- `kd` against `tuned` (fine-tuned): +9.4 points of F1, 95 % interval [" in section
 
 
 def test_missing_is_shown_as_missing_and_never_averaged():
     text = render(RUN)
     section = text[text.index("## toy2\n") : text.index("## Models and cost")]
-    assert cells(section, "`tuned` fine-tuned") == ["`tuned` fine-tuned", "750 (−25.0 %)", "–", "–", "–", "–"]
-    assert cells(section, "`raw` undistilled")[2:] == ["–"] * 4
+    assert cells(section, "`tuned` fine-tuned") == ["`tuned` fine-tuned", "–", "750 (−25.0 %)", "–", "–", "–", "–"]
+    assert cells(section, "`raw` undistilled")[3:] == ["–"] * 4
 
 
 def test_overview_models_and_origins():
@@ -59,6 +71,9 @@ def test_overview_models_and_origins():
     overview = text[text.index("## The best student") : text.index("## toy\n")]
     assert cells(overview, "`toy2`")[1:5] == ["`kd`", "−25.0 %", "F1", "50.0"]
     assert "## The best student" not in render(RUN[:5])  # one table needs no overview
+    everywhere = text[text.index("## The students over all tasks") : text.index("## The best student")]
+    assert cells(everywhere, "1 ◆")[1:3] == ["`kd`", "750 (−25.0 %)"]
+    assert cells(everywhere, "–   ")[1:] == ["`raw`", "750 (−25.0 %)", "–", "`toy2`"]
     assert "Run `run`: `kd-bench distill recipes/run.yaml`" in text
     assert "- `kd`: from `hub/model`; `forward_kl`, temperature 2; seeds 0, 1" in text
     assert "- `teacher`: from `hub/model`; `finetune`, epochs 2, learning rate 0.0001" in text
@@ -79,8 +94,8 @@ def test_names_carry_their_run_where_there_are_several():
 
 def test_undefined_retention_is_said():
     text = render([squad(WORSE, "teacher", "teacher"), squad(POOR)])
-    assert cells(text, "`student`")[3] == "–"
-    assert "not above the floor: there is nothing to keep, and retention is undefined" in text
+    assert cells(text, "`student`")[4] == "–"
+    assert "not clearly above the floor: what is kept of nothing is undefined" in text
 
 
 def test_no_records_is_a_page_too():
@@ -161,6 +176,9 @@ def test_check_says_whether_the_file_is_what_the_records_give(tmp_path):
     assert "run `kd-bench leaderboard`" in build(folder, page, check=True)[0]
     assert not page.exists()
     assert build(folder, page) == [] and build(folder, page, check=True) == []
+    (page.parent / "leaderboard.csv").unlink()
+    assert build(folder, page, check=True)[0].startswith(f"{page.parent / 'leaderboard.csv'}: is not what the records")
+    assert build(folder, page) == []
     page.write_text(page.read_text().replace("87.5", "97.5"))
     before = page.read_bytes()
     assert len(build(folder, page, check=True)) == 1 and page.read_bytes() == before
