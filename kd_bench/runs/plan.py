@@ -68,8 +68,8 @@ def make_plan(recipe: Recipe, facts: dict[str, Any]) -> list[Stage]:
                 name = f"{student.name}-{SFT}-s{seed}"
                 params = {"method": {"name": SFT}, **_training(recipe, facts, seed)}
                 models[name] = add(Stage("train", name, params, {"student": start}))
-            name = f"{student.name}-{recipe.method.divergence}-s{seed}"
             method = {"name": "distil", **recipe.method.model_dump(mode="json", exclude_none=True)}
+            name = f"{student.name}-{method_label(method)}-s{seed}"
             needs = {"student": start, "teacher": teacher} | ({"states": states} if states else {})
             models[name] = add(Stage("train", name, {"method": method, **_training(recipe, facts, seed)}, needs))
 
@@ -77,6 +77,15 @@ def make_plan(recipe: Recipe, facts: dict[str, Any]) -> list[Stage]:
         for task in recipe.evaluation_tasks:
             add(Stage("evaluate", f"{name}.{task}", _evaluation(recipe, facts, task), {"model": model}))
     return plan
+
+
+def method_label(method: dict[str, Any]) -> str:
+    """What tells two ways of training one student apart by name: the divergence, and what cross-entropy it is mixed
+    with."""
+    if method["name"] == SFT:
+        return SFT
+    mixed = f"-ce{method['cross_entropy']:g}" if method["cross_entropy"] else ""
+    return method["divergence"] + mixed
 
 
 def needs_states(recipe: Recipe) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from kd_bench.errors import UserError
 from kd_bench.leaderboard.record import Record, records_from_results
 from kd_bench.recipe import Recipe, recipe_hash
-from kd_bench.runs.plan import SFT, UNDISTILLED, Stage
+from kd_bench.runs.plan import SFT, UNDISTILLED, Stage, method_label
 from kd_bench.runs.store import Store
 
 RESULTS, TRAINING = "results.json", "training.json"
@@ -53,8 +53,8 @@ def identity(stage: Stage) -> dict[str, Any]:
         return {"name": f"{stage.name}-{UNDISTILLED}", "role": UNDISTILLED, "student": stage.name, "seed": None}
     student = stage.needs["student"].name
     method = stage.params["method"]
-    role, suffix = (SFT, SFT) if method["name"] == SFT else ("distilled", method["divergence"])
-    return {"name": f"{student}-{suffix}", "role": role, "student": student, "seed": stage.params["seed"]}
+    role = SFT if method["name"] == SFT else "distilled"
+    return {"name": f"{student}-{method_label(method)}", "role": role, "student": student, "seed": stage.params["seed"]}
 
 
 def record_of(stage: Stage, recipe: Recipe, store: Store, task, fingerprint: dict) -> tuple[Record, list[dict]]:

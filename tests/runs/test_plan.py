@@ -102,6 +102,10 @@ def test_baselines_states_and_finetuning_can_be_left_out():
     assert not any(name.startswith("states") for name in keys(changed(method__lmbda=0.5)))
 
 
+def test_a_mixed_loss_has_a_name_of_its_own():
+    assert "train a-forward_kl-ce0.5-s0" in keys(changed(method__cross_entropy=0.5))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
