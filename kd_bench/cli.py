@@ -259,6 +259,20 @@ def validate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json 
         raise UserError(recipe, problems)
 
 
+@app.command(epilog=_examples("kd-bench push runs/smollm2_squad/train-24l-sft-s0-0123abcd me/smollm2-24l-squad"))
+def push(
+    folder: Annotated[Path, typer.Argument(help="A model's folder in a run; `distill --json` names them.")],
+    repo: Annotated[str, typer.Argument(help="OWNER/NAME on the hub; made if it is not there.")],
+    public: Annotated[
+        bool, typer.Option("--public", help="Make a new repository public; without it, private.")
+    ] = False,
+) -> None:
+    """Upload a model with its card to the hub, as the account that `hf auth login` knows."""
+    from kd_bench.runs.cards import push as upload
+
+    typer.echo(upload(folder, repo, private=not public))
+
+
 @app.command(epilog=_examples("kd-bench ls recipes", "kd-bench ls tasks", "kd-bench ls runs"))
 def ls(
     what: Annotated[str, typer.Argument(help="recipes, tasks or runs.")],

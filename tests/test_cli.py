@@ -14,7 +14,7 @@ from kd_bench.runs.validate import validate
 from tests.tiny import save_tiny, tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
-VERBS = ("distill", "evaluate", "leaderboard", "compare", "validate", "ls", "cp")
+VERBS = ("distill", "evaluate", "leaderboard", "compare", "validate", "push", "ls", "cp")
 
 
 @pytest.fixture
@@ -178,6 +178,8 @@ def test_the_main_job(kd, tiny):
     assert by_model["half-undistilled"]["train_seconds"] is None
     assert all(row["questions"] == 4 and row["floor"] and 0 <= row["scores"]["f1"] <= 1 for row in rows)
     assert Path(by_model["half-sft"]["folder"], "model.safetensors").is_file()
+    card = Path(by_model["half-sft"]["folder"], "README.md").read_text()
+    assert "# tiny/half-sft" in card and str(tiny) not in card
 
     records = sorted((tiny / "results").glob("*.json"))
     assert len(records) == 8

@@ -75,18 +75,21 @@ def _completion_tokens(recipe: Recipe, facts: Facts) -> int | None:
 
 
 def write_records(plan: list[Stage], recipe: Recipe, store: Store, facts: Facts) -> list[dict[str, Any]]:
-    """One record a finished evaluation, into the recipe's `leaderboard` folder; returns the summary's rows."""
+    """One record a finished evaluation, into the recipe's `leaderboard` folder, and a card beside each model's weights;
+    returns the summary's rows."""
     from kd_bench.leaderboard.record import write_record
+    from kd_bench.runs.cards import write_cards
     from kd_bench.runs.records import model_folder, record_of
     from kd_bench.runs.summary import rows
 
-    records, folders = [], []
+    made, folders = [], []
     for stage in plan:
         if stage.kind == "evaluate":
             name = stage.params["task"]
             fingerprint = facts.plan["tasks"][name]["fingerprint"]
             record, samples = record_of(stage, recipe, store, facts.tasks[name], fingerprint)
             write_record(recipe.leaderboard, record, samples)
-            records.append(record)
-            folders.append(str(model_folder(store.path(stage.needs["model"]))))
-    return rows(records, folders)
+            made.append((record, samples))
+            folders.append(model_folder(store.path(stage.needs["model"])))
+    write_cards(made, folders)
+    return rows([record for record, _ in made], map(str, folders))
