@@ -161,6 +161,7 @@ def evaluate(
     epilog=_examples(
         "kd-bench leaderboard",
         "kd-bench leaderboard --check",
+        "kd-bench leaderboard --since HEAD~1",
         "kd-bench leaderboard --add lm_eval_output/",
         "kd-bench leaderboard --results my/results --output my/LEADERBOARD.md",
     )
@@ -174,12 +175,17 @@ def leaderboard(
     add: Annotated[
         Path | None, typer.Option(help="First take in what `lm_eval --output_path FOLDER --log_samples` wrote.")
     ] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="REV", help="Then say what moved against the files at this git revision.")
+    ] = None,
 ) -> None:
     """Turn the records into LEADERBOARD.md, leaderboard.csv and leaderboard.json. The same records, the same bytes."""
-    from kd_bench.leaderboard.build import build
+    from kd_bench.leaderboard.build import DATA, build
     from kd_bench.leaderboard.ingest import ingest
+    from kd_bench.leaderboard.moved import data_at, moved, moved_view
     from kd_bench.leaderboard.record import write_record
 
+    before = data_at(since, output.with_name(DATA)) if since else None
     if add is not None:
         if check:
             raise UserError("leaderboard", "--check writes nothing and --add does: give one of the two.")
@@ -192,6 +198,8 @@ def leaderboard(
     if check and problems:
         raise typer.Exit(1)
     typer.echo(f"{output} is what the records give" if check else output)
+    if before is not None:
+        _print(moved_view(moved(before, json.loads(output.with_name(DATA).read_text(encoding="utf-8")))))
 
 
 @app.command(

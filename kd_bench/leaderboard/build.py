@@ -8,6 +8,8 @@ from kd_bench.leaderboard.markdown import render
 from kd_bench.leaderboard.record import read_results, write_atomically
 from kd_bench.leaderboard.schema import Result
 
+DATA = "leaderboard.json"
+
 
 def files(results: list[Result], output: Path) -> dict[Path, str]:
     """{path: text} of `output`, the markdown, and of what stands beside it."""
@@ -15,7 +17,7 @@ def files(results: list[Result], output: Path) -> dict[Path, str]:
     return {
         output: render(results),
         output.with_name("leaderboard.csv"): as_csv(data),
-        output.with_name("leaderboard.json"): as_json(data),
+        output.with_name(DATA): as_json(data),
     }
 
 
