@@ -195,11 +195,14 @@ def leaderboard(
         _warn(problems)
     problems = build(results, output, check=check)
     _warn(problems)
-    if check and problems:
-        raise typer.Exit(1)
-    typer.echo(f"{output} is what the records give" if check else output)
+    if not check:
+        typer.echo(output)
+    elif not problems:
+        typer.echo(f"{output} is what the records give")
     if before is not None:
         _print(moved_view(moved(before, json.loads(output.with_name(DATA).read_text(encoding="utf-8")))))
+    if problems:  # the rest is built, and a script can tell that something was left out
+        raise typer.Exit(1)
 
 
 @app.command(

@@ -211,6 +211,10 @@ def test_the_main_job(kd, tiny):
     assert "half-forward_kl" in (tiny / "LEADERBOARD.md").read_text()
     assert kd(*board, "--check")[0] == 0
     assert kd(*board, "--check", "--add", tiny)[0] == 2
+    (tiny / "results" / "damaged.json").write_text("{")
+    code, out, err = kd(*board)
+    assert code == 1 and "damaged.json" in err and "LEADERBOARD.md" in out
+    (tiny / "results" / "damaged.json").unlink()
 
     names = ["compare", "teacher", "half-sft", "--results", tiny / "results", "--metadata", '{"size": 12}']
     code, out, err = kd(*names, "--json")

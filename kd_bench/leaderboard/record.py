@@ -15,6 +15,8 @@ from kd_bench.errors import UserError
 from kd_bench.leaderboard import samples as sampled
 from kd_bench.leaderboard.schema import Key, Record, Result, stem
 
+RECORD_BYTES, SAMPLES_BYTES = 1 << 20, 1 << 26  # far above what any record or questions file has
+
 
 def problems_of(error: Exception) -> list[str]:
     """A pydantic error as one line a problem, with the key's path; any other error as its own text."""
@@ -120,8 +122,15 @@ def write_record(folder: str | Path, record: Record, samples: list[dict] | None)
     return folder / f"{name}.json"
 
 
+def _check_size(path: Path, most: int) -> None:
+    if (size := path.stat().st_size) > most:
+        raise ValueError(f"{size:,} bytes, more than the {most:,} that are read")
+
+
 def read_record(path: Path) -> Record:
     """Raises ValueError (pydantic's is one) or OSError."""
+
+    _check_size(path, RECORD_BYTES)
 
     def refuse(constant: str):
         raise ValueError(f"{constant} is not a number that JSON allows")
@@ -140,6 +149,7 @@ def read_samples(folder: Path, record: Record) -> list[dict] | None:
     such file."""
     if record.samples is None:
         return None
+    _check_size(folder / record.samples, SAMPLES_BYTES)
     question_lines = sampled.decode((folder / record.samples).read_text(encoding="utf-8"))
     measured = sampled.scores(question_lines)
     for metric, score in record.scores.items():

@@ -182,6 +182,18 @@ def test_damaged_records_are_named_and_the_rest_goes_on(tmp_path):
     assert "zcopy.json: same run, model, task and seed as run.good.toy.json" in said
 
 
+def test_files_too_large_to_be_records_are_not_read(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        write_record(tmp_path, *result([1.0, 0.0], name))
+    path = tmp_path / "run.a.toy.json"
+    path.write_text(path.read_text() + " " * (1 << 20))
+    results, problems = read_results(tmp_path)
+    assert [some.record.model.name for some in results] == ["b"]
+    assert problems[0].startswith("run.a.toy.json: 1,0") and "more than the 1,048,576 that are read" in problems[0]
+    monkeypatch.setattr("kd_bench.leaderboard.record.SAMPLES_BYTES", 10)
+    assert any("run.b.toy.samples.jsonl" in problem for problem in read_results(tmp_path)[1])
+
+
 def test_samples_that_contradict_the_record_are_found(tmp_path):
     for name in ("cut", "changed", "gone", "torn", "whole"):
         write_record(tmp_path, *result([1.0, 0.0, 1.0, 0.0], name=name))
