@@ -8,7 +8,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
 
 from kd_bench.recipe_files import apply_overrides, find_recipe, read_yaml
 from kd_bench.recipe_problems import problems_of
@@ -16,6 +16,9 @@ from kd_bench.recipe_problems import problems_of
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Divergence = Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl"]
+
+
+PLACES = ("output", "leaderboard", "data.dir")  # where things lie, which changes no number
 
 
 def _hint(text: str) -> dict[str, Any]:
@@ -260,6 +263,13 @@ class Recipe(Section):
         "leaderboard/results", min_length=1, description="Where the records go that `kd-bench leaderboard` reads."
     )
 
+    _overrides: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def overrides(self) -> list[str]:
+        """The `key.sub=value` that it was read with and that change what is measured: no place of this machine."""
+        return [text for text in self._overrides if text.partition("=")[0] not in PLACES]
+
     @field_validator("students")
     @classmethod
     def _distinct_names(cls, students: list[Student], info: ValidationInfo) -> list[Student]:
@@ -311,6 +321,7 @@ def load_recipe(path_or_name, overrides=()) -> Recipe:
         problems += problems_of(error, Recipe)
     if problems:
         raise UserError(str(path), problems)
+    recipe._overrides = tuple(overrides)
     return recipe
 
 

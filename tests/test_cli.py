@@ -157,7 +157,8 @@ def test_the_main_job(kd, tiny):
     assert all(row["bytes"] > 0 for row in rows if row["stage"] != "evaluate")
     assert not (tiny / "runs").exists()
 
-    code, out, err = kd("distill", tiny / "tiny.yaml", "--json")
+    again = f"teacher.model={tiny}/teacher"  # as the recipe has it; where that is, is nobody's business
+    code, out, err = kd("distill", tiny / "tiny.yaml", again, "--json")
     assert code == 0, err
     rows = json.loads(out)
     assert [(row["task"], row["model"], row["role"]) for row in rows] == [
@@ -189,9 +190,10 @@ def test_the_main_job(kd, tiny):
     assert record["provenance"]["versions"]["torch"]
     assert record["task"]["fingerprint"]["test"]["questions"] > 4
     assert str(tiny) not in records[0].read_text()  # no path of this machine is published
+    assert record["provenance"]["overrides"] == [f"teacher.model={tiny.name}/teacher"]
     before = {path: path.read_bytes() for path in (tiny / "results").iterdir()}
 
-    code, out, err = kd("distill", tiny / "tiny.yaml")
+    code, out, err = kd("distill", tiny / "tiny.yaml", again)
     assert code == 0
     assert err.count("done before") == 13
     assert "starts" not in err

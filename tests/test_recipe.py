@@ -144,6 +144,12 @@ def test_overrides(recipe_file):
     assert load_recipe(recipe_file, ["teacher.finetune=null", "teacher.finetune.epochs=5"]).teacher.finetune.epochs == 5
 
 
+def test_overrides_are_kept_but_for_places(recipe_file):
+    given = ["output=x", "training.epochs=2", "data.dir=z", "leaderboard=y"]
+    assert load_recipe(recipe_file, given).overrides == ["training.epochs=2"]
+    assert load_recipe(recipe_file).overrides == []
+
+
 def test_an_override_changes_no_alias(recipe_file):
     recipe_file.write_text(GOOD.replace("tasks: [one]", "tasks: &t [one]\nevaluation: {tasks: *t}"))
     recipe = load_recipe(recipe_file, ["evaluation.tasks.0=two"])

@@ -79,7 +79,8 @@ def _reproduce(record: Record, results: list[Result]) -> list[str]:
     tasks = ",".join(sorted({result.record.task.name for result in results}))
     run = record.provenance.run
     if record.provenance.recipe or record.provenance.recipe_hash:
-        return ["kd-bench", "distill", record.provenance.recipe or f"recipes/{run}.yaml"]
+        recipe = record.provenance.recipe or f"recipes/{run}.yaml"
+        return ["kd-bench", "distill", recipe, *record.provenance.overrides]
     if run == "lm_eval":
         return ["lm_eval", "--model", "hf", "--model_args", f"pretrained={record.model.source}", "--tasks", tasks]
     return ["kd-bench", "evaluate", record.model.source, "--tasks", tasks]

@@ -95,11 +95,13 @@ class Cost(Strict):
 
 
 class Provenance(Strict):
-    """run: the recipe's name. recipe: the file to give to `kd-bench distill`, where it is not recipes/<run>.yaml."""
+    """run: the recipe's name. recipe: the file to give to `kd-bench distill`, where it is not recipes/<run>.yaml.
+    overrides: the `key.sub=value` that stood behind it."""
 
     run: Name
     recipe: str | None = None
     recipe_hash: str | None = None
+    overrides: list[str] = []
     commit: str | None = None
     dirty: bool | None = None
     versions: dict[str, str | None] = {}

@@ -92,7 +92,14 @@ def record_of(stage: Stage, recipe: Recipe, store: Store, task, fingerprint: dic
         floor=floor_of(task, results["samples"][name]),
         split=stage.params["split"],
         fingerprint=fingerprint,
-        provenance={"run": recipe.name, "recipe_hash": recipe_hash(recipe), **store.passport(stage)["made_with"]},
+        provenance={
+            "run": recipe.name,
+            "recipe_hash": recipe_hash(recipe),
+            "overrides": [
+                f"{key}={public_name(value)}" for key, _, value in (o.partition("=") for o in recipe.overrides)
+            ],
+            **store.passport(stage)["made_with"],
+        },
     )
 
 

@@ -78,6 +78,8 @@ def test_overview_models_and_origins():
     assert "- `kd`: from `hub/model`; `forward_kl`, temperature 2; seeds 0, 1" in text
     assert "- `teacher`: from `hub/model`; `finetune`, epochs 2, learning rate 0.0001" in text
     assert "- `run`: kd-bench at commit `cccccccccccc`; recipe `rrrrrrrrrrrr`." in text
+    other = [squad(GOOD, "kd2", provenance__overrides=["method.divergence=jsd", "seeds=[0, 1]"])]
+    assert "Run `run`: `kd-bench distill recipes/run.yaml method.divergence=jsd 'seeds=[0, 1]'`" in render(other)
     dirty = render([squad(TEACHER, "teacher", "teacher", provenance__dirty=True)])
     assert "commit `cccccccccccc` with uncommitted changes" in dirty
     outside = squad(GOOD, "m", "other", provenance__run="lm_eval", provenance__recipe_hash=None)
