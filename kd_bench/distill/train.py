@@ -2,6 +2,7 @@
 
 import shutil
 import time
+import warnings
 from pathlib import Path
 
 import torch
@@ -49,32 +50,35 @@ def train(
     {"step", "loss", "learning_rate", "grad_norm"}), "peak_memory_bytes"}; seconds count all parts of a resumed run.
     """
     checkpoints = Path(folder) / "checkpoints"
-    arguments = GKDConfig(
-        output_dir=str(checkpoints),
-        per_device_train_batch_size=batch_size,
-        num_train_epochs=epochs,
-        learning_rate=learning_rate,
-        lr_scheduler_type=scheduler,
-        warmup_steps=warmup_ratio,  # below 1: a share of all steps
-        weight_decay=weight_decay,
-        max_grad_norm=max_grad_norm,
-        gradient_checkpointing=gradient_checkpointing,
-        bf16=bf16,
-        use_cpu=not torch.cuda.is_available(),  # bf16 on a CPU is refused unless this is said
-        lmbda=lmbda,
-        max_new_tokens=max_new_tokens,
-        save_strategy="steps",
-        save_steps=save_steps,
-        save_total_limit=1,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        disable_tqdm=True,
-        report_to=[],
-        seed=seed,
-        data_seed=seed,
-        max_length=None,
-        dataloader_pin_memory=torch.cuda.is_available(),
-    )
+    with warnings.catch_warnings():
+        # Its new name in transformers 5.23 is unknown to the versions before.
+        warnings.filterwarnings("ignore", "`gradient_checkpointing", FutureWarning)
+        arguments = GKDConfig(
+            output_dir=str(checkpoints),
+            per_device_train_batch_size=batch_size,
+            num_train_epochs=epochs,
+            learning_rate=learning_rate,
+            lr_scheduler_type=scheduler,
+            warmup_steps=warmup_ratio,  # below 1: a share of all steps
+            weight_decay=weight_decay,
+            max_grad_norm=max_grad_norm,
+            gradient_checkpointing=gradient_checkpointing,
+            bf16=bf16,
+            use_cpu=not torch.cuda.is_available(),  # bf16 on a CPU is refused unless this is said
+            lmbda=lmbda,
+            max_new_tokens=max_new_tokens,
+            save_strategy="steps",
+            save_steps=save_steps,
+            save_total_limit=1,
+            logging_steps=1,
+            logging_nan_inf_filter=False,
+            disable_tqdm=True,
+            report_to=[],
+            seed=seed,
+            data_seed=seed,
+            max_length=None,
+            dataloader_pin_memory=torch.cuda.is_available(),
+        )
     trainer = DistillTrainer(
         model,
         teacher,
