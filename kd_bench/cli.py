@@ -179,7 +179,10 @@ def leaderboard(
         str | None, typer.Option(metavar="REV", help="Then say what moved against the files at this git revision.")
     ] = None,
 ) -> None:
-    """Turn the records into LEADERBOARD.md, leaderboard.csv and leaderboard.json. The same records, the same bytes."""
+    """Turn the records into LEADERBOARD.md, and a page (index.html), leaderboard.csv and leaderboard.json beside it.
+
+    The same records give the same bytes.
+    """
     from kd_bench.leaderboard.build import DATA, build
     from kd_bench.leaderboard.ingest import ingest
     from kd_bench.leaderboard.moved import data_at, moved, moved_view

@@ -5,6 +5,7 @@ from pathlib import Path
 from kd_bench.errors import UserError
 from kd_bench.leaderboard.export import as_csv, as_data, as_json
 from kd_bench.leaderboard.markdown import render
+from kd_bench.leaderboard.page import render_page
 from kd_bench.leaderboard.record import read_results, write_atomically
 from kd_bench.leaderboard.schema import Result
 
@@ -18,12 +19,13 @@ def files(results: list[Result], output: Path) -> dict[Path, str]:
         output: render(results),
         output.with_name("leaderboard.csv"): as_csv(data),
         output.with_name(DATA): as_json(data),
+        output.with_name("index.html"): render_page(data),
     }
 
 
 def build(results_dir: str | Path, output: str | Path, check: bool = False) -> list[str]:
-    """Writes what the records in `results_dir` give to `output` and, beside it, leaderboard.csv and leaderboard.json.
-    Returns the problems with records, which were left out.
+    """Writes what the records in `results_dir` give to `output` and, beside it, leaderboard.csv, leaderboard.json and
+    index.html. Returns the problems with records, which were left out.
 
     With `check` nothing is written, and a file that is not what the records give is a problem too.
     Raises UserError if there is no such folder, or a file can't be written.
