@@ -179,9 +179,9 @@ def leaderboard(
         str | None, typer.Option(metavar="REV", help="Then say what moved against the files at this git revision.")
     ] = None,
 ) -> None:
-    """Turn the records into LEADERBOARD.md, and a page (index.html), leaderboard.csv and leaderboard.json beside it.
+    """Turn the records into LEADERBOARD.md and a page.
 
-    The same records give the same bytes.
+    Beside it: index.html, which opens from disk, leaderboard.csv, leaderboard.json. The same records, the same bytes.
     """
     from kd_bench.leaderboard.build import DATA, build
     from kd_bench.leaderboard.ingest import ingest
@@ -228,9 +228,10 @@ def compare(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Two models question by question: the difference, how sure, on which kinds of question, the worst examples.
+    """Put two models side by side, question by question.
 
-    Records keep no text of the data sets: with the data at hand, questions and passages are read from there.
+    The difference and how sure it is, on which kinds of question, and the worst examples. Records keep no text of the
+    data sets: with the data at hand, questions and passages are read from there.
     """
     from kd_bench.runs.compare import compare_models, comparison_view
 
@@ -281,7 +282,10 @@ def push(
         bool, typer.Option("--public", help="Make a new repository public; without it, private.")
     ] = False,
 ) -> None:
-    """Upload a model with its card to the hub, as the account that `hf auth login` knows."""
+    """Upload a model with its card to the hub.
+
+    As the account that `hf auth login` knows.
+    """
     from kd_bench.runs.cards import push as upload
 
     typer.echo(upload(folder, repo, private=not public))
