@@ -5,14 +5,13 @@ own params, which its content hash is made of.
 """
 
 import json
-from itertools import groupby
 from pathlib import Path
 
 import torch
 from transformers.utils.logging import disable_progress_bar
 
 from kd_bench.distill.body import keys_per_token, predicting_states
-from kd_bench.distill.collate import PackExamples
+from kd_bench.distill.collate import PackExamples, PassageSampler
 from kd_bench.distill.divergences import forward_kl
 from kd_bench.distill.features import features
 from kd_bench.distill.states import TeacherStates, write_states
@@ -106,8 +105,7 @@ def _distance(teacher, tokenizer, context: Context):
     """model -> its mean forward KL from `teacher` on some completions: what distillation will have to make up for."""
     data = features(training_examples(context), tokenizer)
     half = context.recipe.training.dtype == "bfloat16"
-    passage = list(data["passage"])
-    runs = [list(run) for _, run in groupby(range(len(passage)), key=passage.__getitem__)]
+    runs = PassageSampler(data["passage"], seed=0).passages
     rows = [data[i] for run in runs[:: max(1, len(runs) // LOSS_PASSAGES)] for i in run[:LOSS_QUESTIONS]]
     batch = PackExamples(keys_per_token=keys_per_token(teacher))(rows)
     trees, positions = [tree.to(device()) for tree in batch["trees"]], batch["positions"].to(device())
