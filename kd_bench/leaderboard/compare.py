@@ -8,10 +8,10 @@ from statistics import fmean
 from typing import NamedTuple
 
 from kd_bench.errors import UserError
-from kd_bench.leaderboard.paired import aligned
+from kd_bench.leaderboard.paired import aligned, change
 from kd_bench.leaderboard.ranking import headline_of, table_key
 from kd_bench.leaderboard.schema import Result
-from kd_bench.leaderboard.statistics import Estimate, difference, with_seeds
+from kd_bench.leaderboard.statistics import Estimate
 
 EXACT = ("em", "exact_match", "acc")  # right or wrong, as McNemar's test needs it
 
@@ -123,31 +123,17 @@ def compare(
     if paired is None:
         raise UserError(task, "the two can't be paired: their questions are not kept, or not the same")
     names, clusters, left, right = paired
-    seeds = [
-        [{line["id"]: line["scores"].get(metric) for line in result.samples} for result in side] for side in (a, b)
-    ]
-
-    def change(mine: list[int]) -> Estimate:
-        found = difference(*([column[i] for i in mine] for column in (left, right, clusters)))
-        for side in seeds:
-            means = [fmean(seed[names[i]] for i in mine) for seed in side]
-            found = with_seeds(found, means, len({clusters[i] for i in mine}))
-        return found
-
-    place = {name: i for i, name in enumerate(names)}
+    scores = {name: pair for name, *pair in zip(names, left, right)}
     parts = {line["id"]: line["scores"].keys() for line in a[0].samples}
     answerable = {name: "answerable" for name, own in parts.items() if {"has_ans_em", "has_ans_f1"} & own}
     answerable |= {name: "unanswerable" for name, own in parts.items() if "no_ans_em" in own}
     found = []
     for by, kind_of in {**({"answer": answerable} if answerable else {}), **(kinds or {})}.items():
-        members = defaultdict(list)
-        for name in names:
-            if name in kind_of:
-                members[kind_of[name]].append(place[name])
         for kind in dict.fromkeys(kind_of.values()):  # in the order that the caller gave
-            if mine := members[kind]:
-                a_mean, b_mean = (fmean(column[i] for i in mine) for column in (left, right))
-                found.append(Kind(by, kind, len(mine), a_mean, b_mean, change(mine)))
+            mine = {name for name in names if kind_of.get(name) == kind}
+            if mine:
+                means = [fmean(column) for column in zip(*(scores[name] for name in sorted(mine)))]
+                found.append(Kind(by, kind, len(mine), *means, change(a, b, metric, mine)))
     questions = differing(a, b, metric, every=True)
     return Comparison(
         task=task,
@@ -156,7 +142,7 @@ def compare(
         passages=len(set(clusters)),
         a=fmean(left),
         b=fmean(right),
-        change=change(list(range(len(names)))),
+        change=change(a, b, metric),
         same_answer=_same_answer(questions),
         mcnemar=_mcnemar(a, b, shared),
         kinds=found,

@@ -1,7 +1,7 @@
 """Two models on the same questions: what the one keeps of the other, and by how much they differ, question by
 question."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from statistics import fmean
 
 from kd_bench.leaderboard.schema import Floor, Result
@@ -79,14 +79,17 @@ def retained(
     return with_seeds(found, seeds, len(set(clusters)))
 
 
-def change(a: list[Result], b: list[Result], metric: str) -> Estimate:
+def change(a: list[Result], b: list[Result], metric: str, only: Collection[str] | None = None) -> Estimate:
     """mean(a) - mean(b), each averaged over seeds, which count in the error (those of a and b taken as independent);
-    without an interval where the questions can't be paired."""
+    without an interval where the questions can't be paired. only: of the questions with these ids, where they can be.
+    """
     pairs = aligned(a, b, metric)
     if pairs is None:
         return Estimate(mean_score(a, metric) - mean_score(b, metric))
-    _, clusters, left, right = pairs
+    rows = [row for row in zip(*pairs) if only is None or row[0] in only]
+    names, clusters, left, right = map(list, zip(*rows))
     found = difference(left, right, clusters)
     for side in (a, b):
-        found = with_seeds(found, [result.record.scores[metric].value for result in side], len(set(clusters)))
+        scores = [{line["id"]: line["scores"].get(metric) for line in result.samples} for result in side]
+        found = with_seeds(found, [fmean(own[name] for name in names) for own in scores], len(set(clusters)))
     return found

@@ -16,7 +16,7 @@ import numpy as np
 
 from kd_bench.leaderboard.paired import aligned, floor_scores
 from kd_bench.leaderboard.schema import Floor, Result
-from kd_bench.leaderboard.statistics import LEVEL, Estimate, critical_t, with_seeds
+from kd_bench.leaderboard.statistics import LEVEL, Estimate, critical_t, pooled, with_seeds
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -90,11 +90,11 @@ def p_value(a: Standing, b: Standing) -> float:
     if count < 2:
         return 1.0
     within = count / (count - 1) * sum(value * value for value in moved)
-    parts = [(within, count - 1)] + [(s.seed_variance, len(s.seeds) - 1) for s in (a, b) if s.seed_variance > 0]
-    total = sum(part for part, _ in parts)
-    if not total > 0:
+    parts = [(within, count - 1), *((some.seed_variance, len(some.seeds) - 1) for some in (a, b))]
+    parts = [part for part in parts if part[0] > 0]
+    if not parts:
         return 1.0 if a.value == b.value else 0.0
-    freedom = total**2 / sum(part**2 / own for part, own in parts)  # Satterthwaite's
+    total, freedom = pooled(parts)
     return float(2 * t.sf(abs(a.value - b.value) / total**0.5, freedom))
 
 

@@ -115,10 +115,17 @@ def with_seeds(estimate: Estimate, seeds: list[float], clusters: int) -> Estimat
     within, between = estimate.stderr**2, variance(seeds) / len(seeds)
     if not between > 0:
         return estimate
-    stderr = float(np.sqrt(within + between))
-    freedom = stderr**4 / (within**2 / (clusters - 1) + between**2 / (len(seeds) - 1))
+    total, freedom = pooled([(within, clusters - 1), (between, len(seeds) - 1)])
+    stderr = float(np.sqrt(total))
     half = stderr * critical_t(freedom)
     return Estimate(estimate.value, stderr, estimate.value - half, estimate.value + half)
+
+
+def pooled(parts: list[tuple[float, float]]) -> tuple[float, float]:
+    """(variance, degrees of freedom) of a sum of independent parts, each (variance above 0, its degrees of freedom);
+    Satterthwaite's approximation (1946)."""
+    total = sum(variance for variance, _ in parts)
+    return total, total**2 / sum(variance**2 / freedom for variance, freedom in parts)
 
 
 def critical_t(freedom: float) -> float:
