@@ -6,6 +6,7 @@ from kd_bench.errors import UserError
 from kd_bench.leaderboard.export import as_csv, as_data, as_json
 from kd_bench.leaderboard.markdown import render
 from kd_bench.leaderboard.page import render_page
+from kd_bench.leaderboard.ranking import tables
 from kd_bench.leaderboard.record import read_results, write_atomically
 from kd_bench.leaderboard.schema import Result
 
@@ -14,9 +15,10 @@ DATA = "leaderboard.json"
 
 def files(results: list[Result], output: Path) -> dict[Path, str]:
     """{path: text} of `output`, the markdown, and of what stands beside it."""
-    data = as_data(results)
+    found = tables(results)  # the bootstrap behind every interval: once for all files
+    data = as_data(results, found)
     return {
-        output: render(results),
+        output: render(results, found),
         output.with_name("leaderboard.csv"): as_csv(data),
         output.with_name(DATA): as_json(data),
         output.with_name("index.html"): render_page(data),

@@ -9,7 +9,7 @@ from typing import Any
 from kd_bench.leaderboard.compare import differing
 from kd_bench.leaderboard.origin import average, reproduce_command
 from kd_bench.leaderboard.places import overall
-from kd_bench.leaderboard.ranking import order_of, tables
+from kd_bench.leaderboard.ranking import tables
 from kd_bench.leaderboard.rows import Row, Table
 from kd_bench.leaderboard.schema import Result
 from kd_bench.leaderboard.statistics import Estimate
@@ -19,10 +19,12 @@ EXAMPLES = 10  # questions each way on which a student and its teacher differ
 COSTS = ("train_seconds", "train_peak_memory_bytes", "evaluate_seconds", "generated_tokens_per_second")
 
 
-def as_data(results: Iterable[Result]) -> dict[str, Any]:
+def as_data(results: Iterable[Result], found: list[Table] | None = None) -> dict[str, Any]:
     """{"schema_version", "tables": [{"task", ..., "rows": [...]}], "overall": [...]}; estimates are {"value", "stderr",
-    "low", "high"}, None where undefined. Rows of models without a score on the table's questions have no "scores"."""
-    found = tables(sorted(results, key=order_of))
+    "low", "high"}, None where undefined. Rows of models without a score on the table's questions have no "scores".
+
+    found: `tables(results)`, where they are at hand."""
+    found = tables(results) if found is None else found
     return _rounded(
         {
             "schema_version": 1,

@@ -46,15 +46,15 @@ Beside each distilled student stands the same student *fine-tuned* on the same q
 over it."""
 
 
-def render(results: Iterable[Result]) -> str:
-    """The whole page. `results` may come in any order."""
+def render(results: Iterable[Result], found: list[Table] | None = None) -> str:
+    """The whole page. `results` may come in any order. found: `tables(results)`, where they are at hand."""
     results = sorted(results, key=order_of)
     if not results:
         return f"{INTRO}\n\nThere are no records yet; `kd-bench distill quickstart` makes the first.\n"
     models = by_model(results)
     # Every recipe's teacher is called teacher: on a page with several runs a name needs its run.
     names = {key: key[1] if len({run for run, _ in models}) == 1 else "/".join(key) for key in models}
-    found = tables(results)
+    found = tables(results) if found is None else found
     parts = [INTRO, *all_tasks(found, names), *overview(found, names)]
     for table in found:
         parts += section(table, names)

