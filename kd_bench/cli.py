@@ -39,6 +39,9 @@ RecipeArgument = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="KEY.SUB=VALUE", help="Settings that replace the recipe's.")
 ]
+Metadata = Annotated[
+    str | None, typer.Option(help="JSON that the tasks get, as they did when measured: data_dir, demo_seed, size, ...")
+]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable: JSON on stdout and nothing else there.")]
 
 
@@ -120,9 +123,7 @@ def evaluate(
     tasks: Annotated[str, typer.Option(help="Task names, separated by commas; `kd-bench ls tasks` shows them.")],
     batch_size: Annotated[int, typer.Option(min=1, help="Questions generated together: speed and memory.")] = 8,
     limit: Annotated[int | None, typer.Option(min=1, help="Questions a task; without it, all.")] = None,
-    metadata: Annotated[
-        str | None, typer.Option(help="JSON that the tasks get: data_dir, demo_seed, size, ...")
-    ] = None,
+    metadata: Metadata = None,
     split: Annotated[str, typer.Option(help="test, or validation while you choose between models.")] = "test",
     dtype: Annotated[
         str, typer.Option(help="What the weights are held in: bfloat16, float16 or auto (as stored) save memory.")
@@ -138,10 +139,9 @@ def evaluate(
     from kd_bench.runs import summary
     from kd_bench.runs.evaluate import evaluate_model
 
-    names = [name.strip() for name in tasks.split(",") if name.strip()]
     rows = evaluate_model(
         model,
-        names,
+        _names(tasks),
         batch_size=batch_size,
         limit=limit,
         metadata=_metadata(metadata),
@@ -223,9 +223,7 @@ def compare(
     ] = None,
     examples: Annotated[int, typer.Option(min=0, help="Questions shown each way, the largest difference first.")] = 3,
     results: Annotated[Path, typer.Option(help="Folder of records.")] = Path("leaderboard/results"),
-    metadata: Annotated[
-        str | None, typer.Option(help="JSON that the tasks get, as they did when measured: data_dir, size, ...")
-    ] = None,
+    metadata: Metadata = None,
     as_json: Json = False,
 ) -> None:
     """Put two models side by side, question by question.
@@ -235,9 +233,8 @@ def compare(
     """
     from kd_bench.runs.compare import compare_models, comparison_view
 
-    chosen = [name.strip() for name in tasks.split(",") if name.strip()] if tasks else None
     rows, notes = compare_models(
-        a, b, results, tasks=chosen, metric=metric, examples=examples, metadata=_metadata(metadata)
+        a, b, results, tasks=_names(tasks or ""), metric=metric, examples=examples, metadata=_metadata(metadata)
     )
     _warn(notes)
     if as_json:
@@ -322,6 +319,10 @@ def cp(
     from kd_bench.runs.listing import copy_recipe
 
     typer.echo(copy_recipe(recipe, destination))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _metadata(text: str | None) -> dict:

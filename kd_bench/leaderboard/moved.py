@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_bench.errors import UserError
-from kd_bench.leaderboard.escape import MINUS, MISSING, percent
+from kd_bench.leaderboard.escape import MISSING, percent
 
 DRIFT = 1e-6
 
@@ -85,5 +85,5 @@ def moved_view(rows: list[dict[str, Any]]):
 
 
 def _change(pair: list[str | None]) -> str:
-    before, now = (MISSING if value is None else value.replace(MINUS, "-") for value in pair)
+    before, now = (MISSING if value is None else value for value in pair)
     return now if before == now else f"{before} → {now}"
