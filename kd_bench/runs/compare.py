@@ -98,7 +98,7 @@ def _scores(row: dict[str, Any], a: str, b: str):
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column(f"{row['metric']}, in points", overflow="fold")
+    table.add_column(f"{row['metric']}, in points", no_wrap=True)
     for name in ("questions", escape(a), escape(b), "difference", "95 % interval"):
         table.add_column(name, justify="right", overflow="fold")
     table.add_row("all", f"{row['count']:,}", *_points(row), style="bold")

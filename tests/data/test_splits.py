@@ -194,7 +194,8 @@ def test_a_demonstration_of_a_task_trained_on_may_not_be_tested_elsewhere():
 
 
 def test_a_data_set_of_another_shape_is_compared_by_what_it_has():
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     rows = datasets.Dataset.from_list([{"id": 1, "context": "Some  passage.", "label": 0}])
     assert len(splits.check_no_leak({"one": {"train": rows}, "two": sides(test=[doc("q")])})) == 1
     assert splits.check_no_leak({"one": {"train": rows.remove_columns("context")}, "two": sides(test=[doc("1")])}) == []

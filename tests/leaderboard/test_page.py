@@ -7,6 +7,7 @@ import shutil
 from urllib.parse import urlencode
 
 import pytest
+from playwright import sync_api
 
 from kd_bench.leaderboard.export import as_data
 from kd_bench.leaderboard.page import FILES, SCRIPTS, STYLES, render_page
@@ -43,10 +44,9 @@ def data():
 
 @pytest.fixture(scope="module")
 def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium")
     if chromium is None:
-        pytest.skip("there is no chromium")
+        pytest.skip("there is no chromium on the PATH")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"], timeout=PATIENCE)
         yield browser
