@@ -1,0 +1,101 @@
+"""Verbs of recipes: run one, check one, list them, copy one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kd_bench.cli.common import Json, Overrides, RecipeArgument, app, console, examples, print_json, print_table
+from kd_bench.errors import UserError
+
+
+@app.command(
+    epilog=examples(
+        "kd-bench distill quickstart",
+        "kd-bench distill recipes/smollm2_squad.yaml method.divergence=reverse_kl seeds=[0,1,2]",
+        "kd-bench distill qwen --dry-run",
+        "kd-bench distill quickstart --json > rows.json",
+    )
+)
+def distill(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan, sizes and what is done; run nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a recipe: teacher, students, baselines, records.
+
+    What is done is not done again, and what was killed goes on where it was.
+    """
+    from kd_bench.recipe import load_recipe
+    from kd_bench.runs import summary
+    from kd_bench.runs.distill import distill as run
+
+    loaded = load_recipe(recipe, overrides or [])
+    rows = run(loaded, dry_run, console())
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(summary.plan_table(rows) if dry_run else summary.results_table(rows))
+
+
+@app.command(
+    epilog=examples(
+        "kd-bench validate quickstart",
+        "kd-bench validate recipes/qwen.yaml data.dir=/data teacher.model=/models/qwen7b",
+    )
+)
+def validate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Check a recipe without loading weights.
+
+    Says of each check whether it was made, what it found, and if not, why not.
+    """
+    from kd_bench.recipe import load_recipe
+    from kd_bench.runs import summary
+    from kd_bench.runs.validate import validate as run
+
+    loaded = load_recipe(recipe, overrides or [])
+    with console().status("") as status:
+        checks = run(loaded, lambda text: status.update(f"{text} ..."))
+    if as_json:
+        print_json(checks)
+    else:
+        print_table(summary.checks_table(checks))
+    problems = [f"{row['check']}: {row['detail']}" for row in checks if row["result"] == "problem"]
+    if problems:
+        raise UserError(recipe, problems)
+
+
+@app.command(epilog=examples("kd-bench ls recipes", "kd-bench ls tasks", "kd-bench ls runs"))
+def ls(
+    what: Annotated[str, typer.Argument(help="recipes, tasks or runs.")],
+    runs: Annotated[Path, typer.Option(help="The folder that recipes name as `output`.")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """List recipes, tasks or runs."""
+    from kd_bench.runs import listing
+
+    lists = {"recipes": listing.recipes, "tasks": listing.tasks, "runs": lambda: listing.runs(runs)}
+    if what not in lists:
+        raise UserError("ls", f"{what!r} is not one of {', '.join(lists)}.")
+    rows = lists[what]()
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(listing.table(what, rows))
+
+
+@app.command(epilog=examples("kd-bench cp quickstart my.yaml", "kd-bench cp smollm2_squad recipes/mine.yaml"))
+def cp(
+    recipe: RecipeArgument,
+    destination: Annotated[Path, typer.Argument(help="The new file, or a folder for it; never overwritten.")],
+) -> None:
+    """Copy a recipe to make it your own.
+
+    Its `name` becomes the new file's, so that its runs stand apart.
+    """
+    from kd_bench.runs.listing import copy_recipe
+
+    typer.echo(copy_recipe(recipe, destination))
