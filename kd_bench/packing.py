@@ -8,7 +8,7 @@ a query at `i` sees a key at `j` exactly when `j <= i < last[j]`, and its positi
 
 import math
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 import torch
@@ -41,6 +41,18 @@ class PrefixTree:
         """
         mask = torch.zeros(1, dtype=dtype, device=self.last.device)
         return mask.new_full((), torch.finfo(dtype).min).where(~self.visible(), mask)[:, None]
+
+    def block_mask(self):
+        """The same mask for FlexAttention: blocks of 128 x 128 that nobody sees are never computed."""
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        last = self.last
+        rows, width = last.shape
+
+        def visible(row, head, query, key):
+            return ((key <= query) & (query < last[row, key])) | (key == query)
+
+        return create_block_mask(visible, rows, None, width, width, device=last.device)
 
     def to(self, device: torch.device | str) -> "PrefixTree":
         """The same tree on `device`."""
@@ -81,6 +93,40 @@ def pack(sequences: list[list[int]], *, keys_per_token: float = math.inf) -> Pre
         for part, values in enumerate(parts):
             packed[part, row, : len(values)] = values
     return PrefixTree(*torch.from_numpy(packed), [torch.tensor(path) + row * width for row, path in columns])
+
+
+def parts(sequences: list[list[int]], max_tokens: int | None) -> list[list[int]]:
+    """`sequences`, by their indices, in parts whose prefix trees have at most `max_tokens` tokens, and about as many.
+
+    Neighbours in the sorted order stay together, so that a prefix is repeated only where a part ends inside its
+    branches. A sequence that is longer by itself is a part by itself. None: one part.
+    """
+    if max_tokens is None:
+        return [list(range(len(sequences)))]
+    order = sorted(range(len(sequences)), key=sequences.__getitem__)
+    added = [len(sequences[b]) - common_prefix(sequences[a], sequences[b]) for a, b in pairwise(order)]
+    total = len(sequences[order[0]]) + sum(added)
+    enough = total / math.ceil(total / max_tokens)
+    found: list[list[int]] = []
+    tokens = max_tokens
+    for index, new in zip(order, [0, *added]):
+        if tokens >= enough or tokens + new > max_tokens:
+            found.append([])
+            tokens, new = 0, len(sequences[index])
+        found[-1].append(index)
+        tokens += new
+    return [sorted(part) for part in found]
+
+
+def one_row(tree: PrefixTree) -> PrefixTree:
+    """The rows of `tree` end to end without their padding: for a mask whose empty blocks cost nothing."""
+    real = tree.last > 0
+    widths = real.sum(1)
+    starts = widths.cumsum(0) - widths
+    width = tree.input_ids.shape[1]
+    last = tree.last + starts[:, None]
+    flat = [part[real][None] for part in (tree.input_ids, tree.position_ids, last)]
+    return PrefixTree(*flat, [starts[path // width] + path % width for path in tree.paths])
 
 
 def _branches(order: list[int], sequences: list[list[int]], depth: int) -> list[list[int]]:

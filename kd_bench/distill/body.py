@@ -4,11 +4,17 @@ Only those positions reach the vocabulary: for a 49,152-token vocabulary and ans
 row in twenty-five, for teacher and student alike.
 """
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
 from kd_bench.errors import UserError
-from kd_bench.packing import PrefixTree
+from kd_bench.packing import PrefixTree, pack
+
+log = logging.getLogger(__name__)
 
 
 def body(model: nn.Module) -> nn.Module:
@@ -27,17 +33,47 @@ def keys_per_token(model: nn.Module) -> float:
 
 def predicting_states(model: nn.Module, trees: list[PrefixTree], positions: Tensor) -> Tensor:
     """[n, width]: `model`'s last hidden states at `positions` of the flattened `trees`, after the final norm."""
-    dtype = next(model.parameters()).dtype
-    states = [
-        body(model)(
-            input_ids=tree.input_ids,
-            position_ids=tree.position_ids,
-            attention_mask=tree.attention_mask(dtype),
-            use_cache=False,
-        ).last_hidden_state.flatten(0, 1)
-        for tree in trees
-    ]
-    return torch.cat(states)[positions]
+    parameter = next(model.parameters())
+    sparse = skips_empty_blocks(model)
+    states = []
+    for tree in trees:
+        tree = tree.to(parameter.device)
+        mask = tree.block_mask() if sparse else tree.attention_mask(parameter.dtype)
+        given = {"input_ids": tree.input_ids, "position_ids": tree.position_ids, "attention_mask": mask}
+        states.append(body(model)(**given, use_cache=False).last_hidden_state.flatten(0, 1))
+    return torch.cat(states)[positions.to(parameter.device)]
+
+
+def skips_empty_blocks(model: nn.Module) -> bool:
+    """Whether `model` attends by FlexAttention, for which one long row of trees costs no more than several short."""
+    return model.config.get_text_config()._attn_implementation == "flex_attention"
+
+
+def choose_attention(model: nn.Module) -> None:
+    """Sets FlexAttention where it is there and gives the model's own numbers: on CUDA. Else leaves SDPA's dense mask.
+
+    torch has no backward pass of it on a CPU. Tried out on the device, kernels compiled, so that what fails shows here.
+    """
+    if next(model.parameters()).device.type != "cuda" or not getattr(model, "_supports_flex_attn", False):
+        return
+    before = model.config.get_text_config()._attn_implementation
+    try:
+        model.set_attn_implementation("flex_attention")
+        check_model(model)
+    except Exception as error:  # whatever a compiler raises
+        log.warning("FlexAttention is not used, dense masks are: %s", error)
+        model.set_attn_implementation(before)
+
+
+@contextmanager
+def dense_attention(model: nn.Module) -> Iterator[None]:
+    """`model` with an attention that takes a dense mask, which decoding with a key-value cache gives it."""
+    before = model.config.get_text_config()._attn_implementation
+    if before == "flex_attention":
+        model.set_attn_implementation("sdpa")
+    yield
+    if before == "flex_attention":
+        model.set_attn_implementation(before)
 
 
 def check_model(model: nn.Module, *, tolerance: float = 1e-3) -> None:
@@ -48,8 +84,6 @@ def check_model(model: nn.Module, *, tolerance: float = 1e-3) -> None:
     positions that are not taken from `position_ids` all show. Sliding windows are refused by name, since a short
     sequence does not reach them. Raises UserError.
     """
-    from kd_bench.packing import pack
-
     config = model.config.get_text_config()
     name = type(model).__name__
     kinds = getattr(config, "layer_types", None) or []
@@ -60,7 +94,7 @@ def check_model(model: nn.Module, *, tolerance: float = 1e-3) -> None:
     training = model.training
     model.eval()
     with torch.no_grad():
-        tree = pack(sequences).to(device)
+        tree = pack(sequences)
         packed = model.get_output_embeddings()(predicting_states(model, [tree], torch.cat(tree.paths)))
         alone = torch.cat([model(input_ids=torch.tensor([ids], device=device)).logits[0] for ids in sequences])
     model.train(training)

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.utils.data import Sampler
 
-from kd_bench.packing import buckets, pack
+from kd_bench.distill.body import keys_per_token, skips_empty_blocks
+from kd_bench.packing import buckets, one_row, pack, parts
 
 
 @dataclass
@@ -15,29 +17,46 @@ class PackExamples:
     """Collates rows of `features` into one batch.
 
     trees: the packed tokens, a list of PrefixTree; positions: [n], where in the flattened trees a completion token is
-    predicted; labels: [n], those tokens (again as `shift_labels`, the name under which transformers counts them
-    without dropping one); `prompts`: token ids, for a student that writes its own completions; `teacher_states`:
-    [n, width], where `states` (index -> [tokens, width]) has them stored.
-    keys_per_token: see `pack`.
+    predicted; labels: [n], those tokens; `prompts`: token ids, for a student that writes its own completions;
+    `teacher_states`: [n, width], where `states` (index -> [tokens, width]) has them stored.
+    Over `max_tokens` the batch is what fits a forward, and the others are its `rest`, batches like it. `shift_labels`
+    are the labels of all of them (the name under which transformers counts a step's tokens without dropping one).
+
+    keys_per_token: see `pack`. one_row: all trees in one row, for an attention that skips what a mask leaves empty.
     """
 
     states: Callable[[int], torch.Tensor] | None = None
     keys_per_token: float = math.inf
+    max_tokens: int | None = None
+    one_row: bool = False
 
     def __call__(self, rows: list[dict]) -> dict:
-        tree = pack([row["prompt"] + row["completion"] for row in rows], keys_per_token=self.keys_per_token)
-        trees, paths = buckets(tree)
-        labels = torch.tensor([token for row in rows for token in row["completion"]])
+        found = parts([row["prompt"] + row["completion"] for row in rows], self.max_tokens)
+        first, *rest = [self._batch([rows[index] for index in part]) for part in found]
+        labels = torch.cat([batch["labels"] for batch in (first, *rest)])
+        return {**first, "rest": rest, "shift_labels": labels}
+
+    def _batch(self, rows: list[dict]) -> dict:
+        sequences = [row["prompt"] + row["completion"] for row in rows]
+        if self.one_row:
+            tree = one_row(pack(sequences))
+            trees, paths = [tree], tree.paths
+        else:
+            trees, paths = buckets(pack(sequences, keys_per_token=self.keys_per_token))
         batch = {
             "trees": trees,
             "positions": torch.cat([path[len(row["prompt"]) - 1 : -1] for path, row in zip(paths, rows)]),
-            "labels": labels,
-            "shift_labels": labels,
+            "labels": torch.tensor([token for row in rows for token in row["completion"]]),
             "prompts": [row["prompt"] for row in rows],
         }
         if self.states:
             batch["teacher_states"] = torch.cat([self.states(row["index"]) for row in rows])
         return batch
+
+
+def pack_for(model: nn.Module, *, states=None, max_tokens: int | None = None) -> PackExamples:
+    """The collator whose batches `model` computes fastest."""
+    return PackExamples(states, keys_per_token(model), max_tokens, skips_empty_blocks(model))
 
 
 class PassageSampler(Sampler[int]):

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
-from kd_bench.distill.body import check_model, keys_per_token, predicting_states
-from kd_bench.distill.collate import PackExamples
+from kd_bench.distill.body import check_model, predicting_states
+from kd_bench.distill.collate import pack_for
 from kd_bench.errors import UserError
 
 
@@ -39,14 +39,13 @@ def write_states(
         raise UserError(str(folder), f"teacher states need {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
     store = open_memmap(folder / "states.npy", mode="w+", dtype=np.float32, shape=(int(offsets[-1]), width))
     device = head.weight.device
-    collate = PackExamples(keys_per_token=keys_per_token(teacher))
+    collate = pack_for(teacher)
     teacher.eval()
     for start in tqdm(range(0, len(features), batch_size), "teacher states", disable=not progress):
         rows = [features[i] for i in range(start, min(start + batch_size, len(features)))]
         batch = collate(rows)
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            trees = [tree.to(device) for tree in batch["trees"]]
-            states = predicting_states(teacher, trees, batch["positions"].to(device))
+            states = predicting_states(teacher, batch["trees"], batch["positions"])
         store[offsets[start] : offsets[start + len(rows)]] = states.float().cpu().numpy()
     store.flush()
     np.save(folder / "offsets.npy", offsets)

@@ -12,9 +12,10 @@ from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
 
 from kd_bench.distill.checkpoint import last_good_checkpoint
+from kd_bench.distill.loss import Loss
 from kd_bench.distill.memory import PeakMemory
 from kd_bench.distill.states import TeacherStates
-from kd_bench.distill.trainer import DistillTrainer, GKDConfig, Loss
+from kd_bench.distill.trainer import DistillTrainer, GKDConfig
 
 
 def train(
@@ -28,6 +29,7 @@ def train(
     epochs: float = 1,
     learning_rate: float = 1e-4,
     batch_size: int = 32,
+    max_tokens: int | None = None,
     warmup_ratio: float = 0.1,
     weight_decay: float = 0.0,
     max_grad_norm: float = 1.0,
@@ -44,7 +46,8 @@ def train(
 ) -> dict:
     """Trains `model` in place and returns what it cost; goes on from the last good checkpoint in `folder`.
 
-    `batch_size` is questions an optimizer step, drawn passage by passage. A checkpoint (weights, optimizer, schedule,
+    `batch_size` is questions an optimizer step, drawn passage by passage; `max_tokens` is how many distinct tokens of
+    them are in memory at once, which changes cost and no number. A checkpoint (weights, optimizer, schedule,
     random states) is written every `save_steps` steps and removed at the end, so a killed run ends with the weights of
     one that was not. Returns {"steps", "seconds", "tokens" (completion tokens a pass), "loss" (curve of
     {"step", "loss", "learning_rate", "grad_norm"}), "peak_memory_bytes"}; seconds count all parts of a resumed run.
@@ -79,12 +82,14 @@ def train(
             max_length=None,
             dataloader_pin_memory=torch.cuda.is_available(),
         )
+    attention = model.config.get_text_config()._attn_implementation
     trainer = DistillTrainer(
         model,
         teacher,
         loss,
         arguments,
         stop=stop,
+        max_tokens=max_tokens,
         processing_class=tokenizer,
         train_dataset=features,
         callbacks=[_Progress(folder.name, progress), *(callbacks or [])],
@@ -92,6 +97,7 @@ def train(
     trainer.remove_callback(PrinterCallback)
     with PeakMemory() as memory:
         trainer.train(resume_from_checkpoint=last_good_checkpoint(checkpoints))
+    model.set_attn_implementation(attention)
     curve = [
         {"step": row["step"], **{key: row[key] for key in ("loss", "learning_rate", "grad_norm")}}
         for row in trainer.state.log_history

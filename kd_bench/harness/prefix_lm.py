@@ -1,27 +1,21 @@
 """lm-eval's `hf` model with what requests share computed once: the same answers from fewer tokens.
 
-Prompts of one task begin with the same instructions and demonstration, and many ask about the same passage. What all
-requests share is computed once for the run; requests that share more are packed as a prefix tree (`kd_bench.packing`)
-and go through the model in one pass. Their answers are then written side by side in that same packed row: each new
-token sees its own path through the tree and its own earlier tokens, so keys and values are never copied out for a
-branch, and a branch that has ended costs nothing.
+Prompts of one task begin with the same instructions and demonstration, and many ask about the same passage:
+`prefix_decode` reads what they share once.
 """
 
 import inspect
 import json
 import logging
 import time
-from collections import deque
-from collections.abc import Iterator
 
 import torch
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 from tqdm import tqdm
-from transformers import DynamicCache
 
+from kd_bench.harness.prefix_decode import PrefixDecoder
 from kd_bench.harness.prefix_groups import Tree, groups
-from kd_bench.packing import common_prefix
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +24,6 @@ log = logging.getLogger(__name__)
 HARMLESS = {"bos_token_id", "eos_token_id", "pad_token_id", "do_sample", "temperature", "top_p", "top_k", "typical_p"}
 HARMLESS |= {"min_p", "max_length", "max_new_tokens", "use_cache", "cache_implementation", "transformers_version"}
 HARMLESS |= {"_from_model_config", "output_attentions", "output_hidden_states", "return_dict_in_generate"}
-
-KeysValues = list[tuple[torch.Tensor, torch.Tensor]]  # a layer each; [1, heads, tokens, head width]
 
 
 class PrefixLM(HFLM):
@@ -47,6 +39,7 @@ class PrefixLM(HFLM):
         super().__init__(*args, **kwargs)
         self.generated_tokens = 0
         self.generate_seconds = 0.0
+        self.decoder = PrefixDecoder(self.model, self.tokenizer, self.device)
         self.unshared = self._why_unshared() if share else "not asked to"
         if share and self.unshared:
             log.warning("prefixes are not shared, evaluation is slower: %s", self.unshared)
@@ -83,11 +76,16 @@ class PrefixLM(HFLM):
         prompts = [self._encode(request.args[0], room) for request in requests]
         if not all(prompts):  # nothing to pack; what an empty prompt means is HFLM's to say
             return self._generate_unshared(requests, disable_tqdm)
-        past, prefix = self._prefix(prompts, [1] * len(prompts))
-
         answers = [""] * len(requests)
         bar = self._bar(len(requests), "generate_until", disable_tqdm)
-        for index, tokens in self._decode(prompts, past, prefix, until, arguments["max_gen_toks"]):
+        decoded = self.decoder.decode(
+            prompts,
+            until=until,
+            ends=self._end_tokens(),
+            max_tokens=arguments["max_gen_toks"],
+            batch_size=self.batch_size,
+        )
+        for index, tokens in decoded:
             self.generated_tokens += len(tokens)
             answers[index] = postprocess_generated_text(self.tok_decode(tokens), stop=until, think_end_token=None)
             self.cache_hook.add_partial("generate_until", requests[index].args, answers[index])
@@ -95,62 +93,13 @@ class PrefixLM(HFLM):
         bar.close()
         return answers
 
-    def _decode(
-        self, prompts, past: int, prefix: KeysValues, until, max_tokens: int
-    ) -> Iterator[tuple[int, list[int]]]:
-        """(index, tokens) of each prompt's greedy continuation, stop string included, as they end.
-
-        A group of prompts joins as soon as so many branches have ended that the batch has room for all of it.
-        """
-        ends = self._end_tokens()
-        # A string of n bytes spans at most n tokens, whatever way the model came to spell it.
-        window = max(len(text.encode()) for text in until) + 2
-        waiting = deque(groups(prompts, past, self.batch_size))
-        written: dict[int, list[int]] = {}  # of the branches that have not ended
-        following: list[int] = []  # the next token of each
-        cache, visible = _cache(prefix), torch.ones(0, past, dtype=torch.bool)  # visible: [branches, keys]
-        while waiting or written:
-            while waiting and len(written) + len(waiting[0]) <= self.batch_size:
-                group = waiting.popleft()
-                tree = Tree.of([prompts[index] for index in group], past)
-                logits, new = self._forward(tree, past, prefix, keep=torch.stack([path[-1] for path in tree.paths]))
-                cache, visible = _join(cache, visible, tree, past, prefix, new)
-                written |= {index: [] for index in group}
-                following += logits.float().argmax(-1).tolist()
-
-            for tokens, token in zip(written.values(), following):
-                tokens.append(token)
-            tails = self.tokenizer.batch_decode([tokens[-window:] for tokens in written.values()])
-            ended = [
-                tokens[-1] in ends or len(tokens) >= max_tokens or any(text in tail for text in until)
-                for tokens, tail in zip(written.values(), tails)
-            ]
-            yield from (item for item, done in zip(written.items(), ended) if done)
-            written = {index: tokens for (index, tokens), done in zip(written.items(), ended) if not done}
-            visible = torch.cat([visible[~torch.tensor(ended)], torch.eye(len(written), dtype=torch.bool)], dim=1)
-            following = self._step(prompts, written, visible, cache) if written else []
-
-    def _step(self, prompts, written: dict[int, list[int]], visible: torch.Tensor, cache: DynamicCache) -> list[int]:
-        """The token after the last one of each branch; the last ones are read here, all in one row."""
-        tokens = [tokens[-1] for tokens in written.values()]
-        positions = [len(prompts[index]) + len(tokens) - 1 for index, tokens in written.items()]
-        with torch.no_grad():
-            logits = self.model(
-                input_ids=torch.tensor([tokens], device=self.device),
-                position_ids=torch.tensor([positions], device=self.device),
-                attention_mask=self._mask(visible),
-                past_key_values=cache,
-                use_cache=True,
-            ).logits
-        return logits[0].float().argmax(-1).tolist()
-
     def _loglikelihood_tokens(self, requests, disable_tqdm: bool = False, override_bs=None) -> list[tuple[float, bool]]:
         if self.unshared or not isinstance(self.batch_size, int):
             return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
         # The last token is predicted, never read; HFLM drops what does not fit from the left.
         sequences = [(context + choice)[-(self.max_length + 1) :][:-1] for _, context, choice in requests]
         lengths = [len(choice) for _, _, choice in requests]
-        past, prefix = self._prefix(sequences, lengths)
+        past, prefix = self.decoder.prefix(sequences, lengths)
 
         answers: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
         bar = self._bar(len(requests), "loglikelihood", disable_tqdm)
@@ -158,7 +107,7 @@ class PrefixLM(HFLM):
             tree = Tree.of([sequences[index] for index in group], past)
             predicting = [path[-lengths[index] :] for index, path in zip(group, tree.paths)]
             keep, where = torch.cat(predicting).unique(return_inverse=True)
-            logits, _ = self._forward(tree, past, prefix, keep)
+            logits, _ = self.decoder.forward(tree, past, prefix, keep)
             scores = logits.log_softmax(-1, dtype=self.softmax_dtype)
             for index, rows in zip(group, where.split([lengths[index] for index in group])):
                 own = scores[rows.to(scores.device)]
@@ -171,41 +120,6 @@ class PrefixLM(HFLM):
             bar.update(len(group))
         bar.close()
         return answers
-
-    def _prefix(self, sequences: list[list[int]], needed: list[int]) -> tuple[int, KeysValues]:
-        """How many leading tokens all sequences share, and those tokens' keys and values.
-
-        The last `needed[i]` tokens of sequence i are left out of it, since what the model says there is asked for.
-        """
-        past = common_prefix(min(sequences), max(sequences))
-        past = min(past, *(len(sequence) - count for sequence, count in zip(sequences, needed)))
-        if past == 0 or len(sequences) == 1:
-            return 0, []
-        tree = Tree.of([sequences[0][:past]], past=0)
-        return past, self._forward(tree, 0, [], keep=torch.tensor([past - 1]))[1]
-
-    def _forward(
-        self, tree: Tree, past: int, prefix: KeysValues, keep: torch.Tensor
-    ) -> tuple[torch.Tensor, KeysValues]:
-        """Logits [len(keep), vocabulary] at the columns `keep` of `tree`, and the tree's own keys and values."""
-        cache = _cache(prefix)
-        visible = torch.cat([tree.visible.new_ones(len(tree.visible), past), tree.visible], dim=1)
-        with torch.no_grad():
-            logits = self.model(
-                input_ids=tree.input_ids[None].to(self.device),
-                position_ids=tree.position_ids[None].to(self.device),
-                attention_mask=self._mask(visible),
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=keep.to(self.device),
-            ).logits
-        return logits[0], [(layer.keys[:, :, past:], layer.values[:, :, past:]) for layer in cache.layers]
-
-    def _mask(self, visible: torch.Tensor) -> torch.Tensor:
-        """Additive mask [1, 1, queries, keys]: float, since transformers' `eager` attention adds what it is given."""
-        dtype = self.model.dtype
-        mask = torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
-        return mask[None, None].to(self.device)
 
     def _encode(self, text: str, room: int) -> list[int]:
         """The prompt's tokens as HFLM makes them, beginning-of-sequence rules and left truncation included."""
@@ -242,9 +156,9 @@ class PrefixLM(HFLM):
 
         one, two = [1, 2, 3, 4, 5], [1, 2, 3, 6, 7, 4]
         try:
-            past, prefix = self._prefix([one, two], [3, 3])
+            past, prefix = self.decoder.prefix([one, two], [3, 3])
             tree = Tree.of([one, two], past)
-            packed, _ = self._forward(tree, past, prefix, keep=torch.stack([path[-1] for path in tree.paths]))
+            packed, _ = self.decoder.forward(tree, past, prefix, keep=torch.stack([path[-1] for path in tree.paths]))
             with torch.no_grad():
                 alone = [self.model(torch.tensor([ids], device=self.device)).logits[0, -1] for ids in (one, two)]
         except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
@@ -265,33 +179,6 @@ def _in_parts(requests, key, answer) -> list:
         for index, result in zip(indices, answer([requests[index] for index in indices])):
             answers[index] = result
     return answers
-
-
-def _cache(layers) -> DynamicCache:
-    cache = DynamicCache()
-    for index, (keys, values) in enumerate(layers):
-        cache.update(keys, values, index)
-    return cache
-
-
-def _join(
-    cache: DynamicCache, visible: torch.Tensor, tree: Tree, past: int, prefix: KeysValues, new: KeysValues
-) -> tuple[DynamicCache, torch.Tensor]:
-    """`cache` and `visible` with the branches of `tree` added; keys that no branch sees any more are dropped."""
-    if len(visible):
-        live = visible.any(0)
-        index = live.nonzero()[:, 0].to(new[0][0].device)
-        kept = [(layer.keys.index_select(2, index), layer.values.index_select(2, index)) for layer in cache.layers]
-        visible = visible[:, live]
-    else:
-        kept, visible = prefix, visible[:, :past]
-    rows = torch.zeros(len(tree.paths), visible.shape[1] + len(tree.input_ids), dtype=torch.bool)
-    rows[:, :past] = True  # what all share stands first
-    for row, path in zip(rows, tree.paths):
-        row[visible.shape[1] + path] = True
-    padding = torch.zeros(len(visible), len(tree.input_ids), dtype=torch.bool)
-    layers = [[torch.cat(parts, dim=2) for parts in zip(*layer)] for layer in zip(*filter(None, [kept, new]))]
-    return _cache(layers), torch.cat([torch.cat([visible, padding], dim=1), rows])
 
 
 def _has_windows(config) -> bool:

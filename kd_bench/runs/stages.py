@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from kd_bench.distill.body import keys_per_token, predicting_states
-from kd_bench.distill.collate import PackExamples, PassageSampler
+from kd_bench.distill.body import predicting_states
+from kd_bench.distill.collate import PassageSampler, pack_for
 from kd_bench.distill.divergences import forward_kl
 from kd_bench.distill.features import features
+from kd_bench.distill.loss import Loss
 from kd_bench.distill.states import TeacherStates, write_states
 from kd_bench.distill.train import train
-from kd_bench.distill.trainer import Loss
 from kd_bench.harness.evaluate import evaluate
 from kd_bench.harness.examples import Example, examples
 from kd_bench.models.load import load_model, save_model
@@ -107,13 +107,12 @@ def _distance(teacher, tokenizer, context: Context):
     half = context.recipe.training.dtype == "bfloat16"
     runs = PassageSampler(data["passage"], seed=0).passages
     rows = [data[i] for run in runs[:: max(1, len(runs) // LOSS_PASSAGES)] for i in run[:LOSS_QUESTIONS]]
-    batch = PackExamples(keys_per_token=keys_per_token(teacher))(rows)
-    trees, positions = [tree.to(device()) for tree in batch["trees"]], batch["positions"].to(device())
+    batch = pack_for(teacher)(rows)
 
     @torch.no_grad()
     def logits(model):
         with torch.autocast(device(), torch.bfloat16, enabled=half):
-            return model.get_output_embeddings()(predicting_states(model, trees, positions))
+            return model.get_output_embeddings()(predicting_states(model, batch["trees"], batch["positions"]))
 
     wanted = logits(teacher)
     return lambda model: float(forward_kl(logits(model), wanted).mean())

@@ -5,7 +5,7 @@ import torch
 from trl.experimental.gkd import GKDTrainer
 
 from kd_bench.distill.divergences import DIVERGENCES, forward_kl, jsd, reverse_kl, skew_kl, skew_reverse_kl
-from kd_bench.distill.trainer import Loss
+from kd_bench.distill.loss import Loss
 
 
 def logits(seed: int, *, scale: float = 3.0, dtype=torch.float64) -> torch.Tensor:

@@ -9,7 +9,7 @@ from trl.experimental.gkd import GKDTrainer
 
 from kd_bench.distill.body import check_model, predicting_states
 from kd_bench.distill.collate import PackExamples
-from kd_bench.distill.trainer import Loss
+from kd_bench.distill.loss import Loss
 from kd_bench.errors import UserError
 from kd_bench.packing import buckets, pack
 from tests.tiny import ARCHITECTURES, tiny_model

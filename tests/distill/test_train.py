@@ -16,9 +16,9 @@ from transformers import TrainerCallback
 from kd_bench.distill.checkpoint import last_good_checkpoint
 from kd_bench.distill.collate import PassageSampler
 from kd_bench.distill.features import features as tokenise
+from kd_bench.distill.loss import Loss
 from kd_bench.distill.states import TeacherStates, write_states
 from kd_bench.distill.train import train
-from kd_bench.distill.trainer import Loss
 from kd_bench.errors import UserError
 from kd_bench.harness.examples import Example
 from tests.conftest import ROOT
