@@ -24,11 +24,11 @@ import torch
 from kd_bench.distill.collate import PackExamples
 from kd_bench.distill.features import features, passages
 from kd_bench.distill.loss import Loss
-from kd_bench.distill.memory import PeakMemory
 from kd_bench.distill.states import TeacherStates, write_states
 from kd_bench.distill.trainer import DistillTrainer, GKDConfig, GKDTrainer
 from kd_bench.errors import UserError
 from kd_bench.harness.examples import examples, load_task
+from kd_bench.memory import PeakMemory
 from kd_bench.models.load import load_model
 from kd_bench.models.prune import choose_layers, keep_layers
 from kd_bench.packing import PrefixTree

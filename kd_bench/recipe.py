@@ -194,10 +194,16 @@ class Training(Section):
         "float32",
         description="bfloat16: matrix products in half the bits, two to three times faster; weights stay float32.",
     )
+    max_tokens: int | None = Field(
+        8192, ge=1, description="Distinct tokens in one forward: lower takes less memory; the numbers stay the same."
+    )
     save_steps: int = Field(100, ge=1, description="Steps between checkpoints: what a killed run repeats at most.")
     store_teacher_states: bool = Field(
         True,
         description="The teacher's body runs once, onto disk, not every epoch, student and seed; unused if lmbda > 0.",
+    )
+    teacher_states_dtype: Dtype = Field(
+        "float32", description="bfloat16 and float16 halve the disk and round what students learn from."
     )
     limit: int | None = Field(None, ge=1, description="Training questions a task, the first ones; null takes all.")
 
@@ -211,8 +217,8 @@ class Evaluation(Section):
         "test", description="validation while tuning, so that test stays unseen."
     )
     limit: int | None = Field(None, ge=1, description="Questions a task; null scores all: fewer widen every interval.")
-    backend: Literal["kd", "hf"] = Field(
-        "kd", description="kd computes shared prompt prefixes once; hf is lm-eval's own."
+    backend: Literal["kd", "hf", "vllm"] = Field(
+        "kd", description="kd computes shared prompt prefixes once; hf is lm-eval's own; vllm where it is installed."
     )
 
 
@@ -326,6 +332,13 @@ def load_recipe(path_or_name, overrides=()) -> Recipe:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """16 hex digits over everything but where things lie: the same experiment in another folder has the same hash."""
-    content = recipe.model_dump(mode="json", exclude={"output": True, "leaderboard": True, "data": {"dir"}})
+    """16 hex digits over everything but where things lie: the same experiment in another folder has the same hash.
+
+    Settings that came later are left out at the value that was meant before, so that old records keep their hash.
+    """
+    content = recipe.model_dump(
+        mode="json", exclude={"output": True, "leaderboard": True, "data": {"dir"}, "training": {"max_tokens"}}
+    )
+    if content["training"]["teacher_states_dtype"] == "float32":
+        del content["training"]["teacher_states_dtype"]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -8,6 +8,8 @@ import typer
 from kd_bench.cli.common import Json, Overrides, RecipeArgument, app, console, examples, print_json, print_table
 from kd_bench.errors import UserError
 
+Runs = Annotated[Path, typer.Option(help="The folder that recipes name as `output`.")]
+
 
 @app.command(
     epilog=examples(
@@ -71,7 +73,7 @@ def validate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json 
 @app.command(epilog=examples("kd-bench ls recipes", "kd-bench ls tasks", "kd-bench ls runs"))
 def ls(
     what: Annotated[str, typer.Argument(help="recipes, tasks or runs.")],
-    runs: Annotated[Path, typer.Option(help="The folder that recipes name as `output`.")] = Path("runs"),
+    runs: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
     """List recipes, tasks or runs."""
@@ -99,3 +101,35 @@ def cp(
     from kd_bench.runs.listing import copy_recipe
 
     typer.echo(copy_recipe(recipe, destination))
+
+
+cache = typer.Typer(no_args_is_help=True, help="Look at and remove what runs keep to save time.")
+app.add_typer(cache, name="cache")
+
+
+@cache.command("ls", epilog=examples("kd-bench cache ls", "kd-bench cache ls --runs /scratch/runs --json"))
+def cache_ls(runs: Runs = Path("runs"), as_json: Json = False) -> None:
+    """List stored teacher states and tokenised questions, with their size."""
+    from kd_bench.runs import listing
+    from kd_bench.runs.cache import entries
+
+    rows = entries(runs)
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(listing.table("cache", rows))
+
+
+@cache.command("rm", epilog=examples("kd-bench cache rm smollm2_squad", "kd-bench cache rm quickstart/tokens/0123abcd"))
+def cache_rm(
+    keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="Keys that `cache ls` shows, or names of runs.")],
+    runs: Runs = Path("runs"),
+) -> None:
+    """Remove what is kept under these keys.
+
+    Models, records and results are never touched; what a repeated command needs, it makes again.
+    """
+    from kd_bench.runs.cache import remove
+
+    for row in remove(runs, keys):
+        typer.echo(f"removed {row['key']} ({row['bytes']:,} bytes)")

@@ -27,30 +27,33 @@ def encode(example: Example, tokenizer) -> tuple[list[int], list[int]]:
     return prompt, completion
 
 
-def features(examples: list[Example], tokenizer, *, context: int | None = None) -> Dataset:
-    """`examples` as a Dataset of prompt (ids), completion (ids), index and passage (a number), in the order given.
-
-    Raises UserError, counted over all examples, where prompt and completion do not fit `context` tokens: nothing is
-    ever cut.
-    """
+def features(examples: list[Example], tokenizer) -> Dataset:
+    """`examples` as a Dataset of prompt (ids), completion (ids), index, passage (a number) and document (its id), in
+    the order given."""
     rows = [encode(example, tokenizer) for example in examples]
-    if context is not None:
-        long = [(len(p) + len(c), e.doc_id) for (p, c), e in zip(rows, examples) if len(p) + len(c) > context]
-        if long:
-            most, doc = max(long)
-            raise UserError(
-                "training examples",
-                f"{len(long)} of {len(rows)} are longer than the model's context of {context} tokens (the longest, "
-                f"{doc}, has {most}). Nothing is truncated: take a model with a longer context or a task without them.",
-            )
     return Dataset.from_dict(
         {
             "prompt": [prompt for prompt, _ in rows],
             "completion": [completion for _, completion in rows],
             "index": list(range(len(rows))),
             "passage": _passage_numbers(examples, [prompt for prompt, _ in rows]),
+            "document": [example.doc_id for example in examples],
         }
     )
+
+
+def check_lengths(features: Dataset, context: int | None) -> None:
+    """Raises UserError, counted over all examples, where prompt and completion do not fit `context` tokens: nothing is
+    ever cut."""
+    lengths = [len(row["prompt"]) + len(row["completion"]) for row in features]
+    most = max(lengths)
+    if context is not None and most > context:
+        raise UserError(
+            "training examples",
+            f"{sum(length > context for length in lengths)} of {len(lengths)} are longer than the model's context of "
+            f"{context} tokens (the longest, {features[lengths.index(most)]['document']}, has {most}). Nothing is "
+            "truncated: take a model with a longer context or a task without them.",
+        )
 
 
 def _passage_numbers(examples: list[Example], prompts: list[list[int]]) -> list[int]:

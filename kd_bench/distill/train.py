@@ -13,9 +13,9 @@ from transformers import PrinterCallback, TrainerCallback
 
 from kd_bench.distill.checkpoint import last_good_checkpoint
 from kd_bench.distill.loss import Loss
-from kd_bench.distill.memory import PeakMemory
 from kd_bench.distill.states import TeacherStates
 from kd_bench.distill.trainer import DistillTrainer, GKDConfig
+from kd_bench.memory import PeakMemory
 
 
 def train(
@@ -47,10 +47,11 @@ def train(
     """Trains `model` in place and returns what it cost; goes on from the last good checkpoint in `folder`.
 
     `batch_size` is questions an optimizer step, drawn passage by passage; `max_tokens` is how many distinct tokens of
-    them go through the model at once (padding adds up to a third), which changes cost and no number. A checkpoint (weights, optimizer, schedule,
-    random states) is written every `save_steps` steps and removed at the end, so a killed run ends with the weights of
-    one that was not. Returns {"steps", "seconds", "tokens" (completion tokens a pass), "loss" (curve of
-    {"step", "loss", "learning_rate", "grad_norm"}), "peak_memory_bytes"}; seconds count all parts of a resumed run.
+    them go through the model at once (padding adds up to a third), which changes cost and no number. A checkpoint
+    (weights, optimizer, schedule, random states) is written every `save_steps` steps and removed at the end, so a
+    killed run ends with the weights of one that was not. Returns {"steps", "seconds", "tokens" (completion tokens a
+    pass), "loss" (curve of {"step", "loss", "learning_rate", "grad_norm"}), "peak_memory_bytes"}; seconds count all
+    parts of a resumed run.
     """
     checkpoints = Path(folder) / "checkpoints"
     with warnings.catch_warnings():

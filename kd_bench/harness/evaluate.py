@@ -2,13 +2,14 @@
 
 import contextlib
 import copy
+import importlib.util
 import io
 import time
 
 from kd_bench.errors import UserError
 from kd_bench.harness.examples import FEWSHOT_SEED, check_names, quiet, task_manager
 
-BACKENDS = ("kd", "hf")
+BACKENDS = ("kd", "hf", "vllm")
 SPLITS = ("test", "validation")
 
 
@@ -22,57 +23,86 @@ def evaluate(
     metadata: dict | None = None,
     split: str = "test",
     backend: str = "kd",
+    folder: str | None = None,
     progress: bool = True,
 ) -> dict:
     """What `lm_eval.evaluate` returns for a loaded `model` on `tasks` (groups count), with every sample.
 
     limit: the first n documents of each task. metadata: what the tasks' data gets (`data_dir`, `demo_seed`, ...).
     split: `test` is what lm-eval evaluates (the validation split of a task without a test split), `validation` the
-    validation split. backend: `kd` computes shared prefixes once, `hf` is lm-eval's own model.
+    validation split. backend: `kd` computes shared prefixes once, `hf` is lm-eval's own model, `vllm` is vLLM through
+    lm-eval, which reads the model itself, from `folder` (a folder of safetensors, or a hub id).
 
     Adds "kd_bench": {"evaluate_seconds", "generated_tokens", "generated_tokens_per_second" (None where nothing was
-    generated), "splits": {task: the split's name in its data set}}. Standard errors are left out: lm-eval's take the
-    questions of one passage for independent. The model is left in the mode that it came in.
+    generated or nobody counted), "peak_memory_bytes" (see `PeakMemory`; None for vllm, whose processes are its own),
+    "splits": {task: the split's name in its data set}}. Standard errors are left out: lm-eval's take the questions of
+    one passage for independent. The model is left in the mode that it came in.
 
     Raises UserError for unknown tasks, backends and splits, and prompts that are longer than the model's context.
     """
     loaded = load_tasks(tasks, metadata, split)
-    if backend not in BACKENDS:
-        raise UserError("evaluation.backend", f"`{backend}` is not one of {', '.join(BACKENDS)}")
+    if problem := backend_problem(backend, folder):
+        raise UserError("evaluation.backend", problem)
 
     import lm_eval
 
-    from kd_bench.harness.prefix_lm import PrefixLM
+    from kd_bench.memory import PeakMemory
 
     training = model.training
     with quiet(), contextlib.nullcontext() if progress else contextlib.redirect_stderr(io.StringIO()):
         # lm-eval gives a tokenizer without a pad token one; the caller's stays as it is.
         own = copy.deepcopy(tokenizer)
         try:
-            lm = PrefixLM(pretrained=model, tokenizer=own, batch_size=batch_size, share=backend == "kd")
+            lm = _language_model(model, own, batch_size, backend, folder)
             problems = [p for task in loaded for p in context_problems(task, own, lm.max_length, limit)]
             if problems:
                 raise UserError("evaluation", problems)
             started = time.perf_counter()
-            # Not `simple_evaluate`, which seeds the caller's random state, and before it returns collects facts about
-            # the machine for seconds on end (it runs `pip list`).
-            results = lm_eval.evaluate(
-                lm,
-                {"tasks": {task.task_name: task for task in loaded}},
-                limit=limit,
-                log_samples=True,
-                bootstrap_iters=0,
-            )
+            with PeakMemory() as memory:
+                # Not `simple_evaluate`, which seeds the caller's random state, and before it returns collects facts
+                # about the machine for seconds on end (it runs `pip list`).
+                results = lm_eval.evaluate(
+                    lm,
+                    {"tasks": {task.task_name: task for task in loaded}},
+                    limit=limit,
+                    log_samples=True,
+                    bootstrap_iters=0,
+                )
             seconds = time.perf_counter() - started
         finally:
             model.train(training)
     results["kd_bench"] = {
         "evaluate_seconds": seconds,
-        "generated_tokens": lm.generated_tokens,
-        "generated_tokens_per_second": lm.generated_tokens / lm.generate_seconds if lm.generated_tokens else None,
+        "generated_tokens": getattr(lm, "generated_tokens", None),
+        "generated_tokens_per_second": (
+            lm.generated_tokens / lm.generate_seconds if getattr(lm, "generated_tokens", None) else None
+        ),
+        "peak_memory_bytes": None if backend == "vllm" else memory.bytes,
         "splits": {task.task_name: task.config.test_split or task.config.validation_split for task in loaded},
     }
     return results
+
+
+def backend_problem(backend: str, folder: str | None) -> str | None:
+    """Why `backend` cannot evaluate here, else None."""
+    if backend not in BACKENDS:
+        return f"`{backend}` is not one of {', '.join(BACKENDS)}"
+    if backend == "vllm" and importlib.util.find_spec("vllm") is None:
+        return "vllm is not installed: `pip install vllm` on a machine with a GPU that it supports, or take `kd`"
+    if backend == "vllm" and (folder is None or folder.endswith(".gguf")):
+        return "vllm reads a folder of safetensors or a hub id itself, and this model is neither: take `kd`"
+    return None
+
+
+def _language_model(model, tokenizer, batch_size: int, backend: str, folder: str | None):
+    if backend == "vllm":
+        from lm_eval.models.vllm_causallms import VLLM
+
+        model.to("cpu")  # vLLM loads its own copy
+        return VLLM(folder, dtype=str(model.dtype).removeprefix("torch."), enable_prefix_caching=True)
+    from kd_bench.harness.prefix_lm import PrefixLM
+
+    return PrefixLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, share=backend == "kd")
 
 
 def load_tasks(names: str | list[str], metadata: dict | None = None, split: str = "test") -> list:

@@ -31,7 +31,7 @@ def distill(recipe: Recipe, dry_run: bool, console) -> list[dict[str, Any]]:
         if any(not store.done(stage) for stage in plan):
             status.update("checking splits, prompts and vocabularies ...")
             _refuse(recipe, facts)
-    _run(plan, store, Context(recipe, facts.tasks), console)
+    _run(plan, store, Context(recipe, store.root, facts.tasks), console)
     with console.status("writing records ..."), disk_errors(Path(recipe.leaderboard)):
         return write_records(plan, recipe, store, facts)
 

@@ -34,6 +34,9 @@ def execute(
             if state == "done":
                 console.print(f"{label}  [green]done before[/green]{_took(store.passport(stage).get('seconds'))}")
                 continue
+            if stage.kind == "states" and all(store.done(other) for other in plan if stage in other.needs.values()):
+                console.print(f"{label}  [green]not needed[/green]: all that was to learn from it is done")
+                continue
             with disk_errors(store.root):
                 if state == "damaged":
                     reason = store.damage(stage)

@@ -60,13 +60,14 @@ def runs(root: Path) -> list[dict[str, Any]]:
                 "done": len(done),
                 "partial": sum(1 for path in folder.glob(".partial/*") if path.is_dir()),
                 "damaged": sum(1 for path in folder.glob("*.damaged-*") if path.is_dir()),
-                "last": max((_ended(path) for path in done), default=""),
+                "last": max((ended(path) for path in done), default=""),
             }
         )
     return rows
 
 
-def _ended(passport: Path) -> str:
+def ended(passport: Path) -> str:
+    """When a stage's last process ended, as its passport says; '' where it does not."""
     try:
         return json.loads(passport.read_text(encoding="utf-8"))["made_with"].get("created", "")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -78,6 +79,7 @@ COLUMNS = {
     "recipes": ("name", "teacher", "students", "file"),
     "tasks": ("name", "kind"),
     "runs": ("run", "done", "partial", "damaged", "last"),
+    "cache": ("key", "what", "bytes", "made"),
 }
 
 
@@ -92,7 +94,7 @@ def table(what: str, rows: list[dict[str, Any]]):
     for name in COLUMNS[what]:
         shown.add_column(name, overflow="fold")
     for row in rows:
-        cells = (row[name] for name in COLUMNS[what])
+        cells = (f"{row[name]:,}" if name == "bytes" else row[name] for name in COLUMNS[what])
         shown.add_row(*(escape(", ".join(cell) if isinstance(cell, list) else str(cell)) for cell in cells))
     return shown
 

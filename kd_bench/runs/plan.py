@@ -54,29 +54,33 @@ def make_plan(recipe: Recipe, facts: dict[str, Any]) -> list[Stage]:
         plan.append(stage)
         return stage
 
-    teacher = add(_teacher(recipe, facts))
-    inits = {student.name: add(_init(recipe, facts, student, teacher)) for student in recipe.students}
-    states = add(_states(recipe, facts, teacher)) if needs_states(recipe) else None
+    def model(name: str, stage: Stage, *, scored: bool = True) -> Stage:
+        """Evaluated at once, while it is in memory."""
+        add(stage)
+        for task in recipe.evaluation_tasks if scored else []:
+            add(Stage("evaluate", f"{name}.{task}", _evaluation(recipe, facts, task), {"model": stage}))
+        return stage
 
-    models = {"teacher": teacher}
+    teacher = model("teacher", _teacher(recipe, facts))
+    states = add(_states(recipe, facts, teacher)) if needs_states(recipe) else None
     for student in recipe.students:
-        start = inits[student.name]
-        if UNDISTILLED in recipe.baselines:
-            models[f"{student.name}-{UNDISTILLED}"] = start
+        start = _init(recipe, facts, student, teacher)
+        model(f"{student.name}-{UNDISTILLED}", start, scored=UNDISTILLED in recipe.baselines)
         for seed in recipe.seeds:
             if SFT in recipe.baselines:
                 name = f"{student.name}-{SFT}-s{seed}"
                 params = {"method": {"name": SFT}, **_training(recipe, facts, seed)}
-                models[name] = add(Stage("train", name, params, {"student": start}))
+                model(name, Stage("train", name, params, {"student": start}))
             method = {"name": "distil", **recipe.method.model_dump(mode="json", exclude_none=True)}
             name = f"{student.name}-{method_label(method)}-s{seed}"
             needs = {"student": start, "teacher": teacher} | ({"states": states} if states else {})
-            models[name] = add(Stage("train", name, {"method": method, **_training(recipe, facts, seed)}, needs))
-
-    for name, model in models.items():
-        for task in recipe.evaluation_tasks:
-            add(Stage("evaluate", f"{name}.{task}", _evaluation(recipe, facts, task), {"model": model}))
+            model(name, Stage("train", name, {"method": method, **_training(recipe, facts, seed)}, needs))
     return plan
+
+
+def stored_dtype(stage: Stage) -> str:
+    """What the weights of a model's stage lie on the disk in: what is or will be trained is kept in float32."""
+    return "float32" if stage.kind != "teacher" or stage.params["finetune"] else stage.params["dtype"]
 
 
 def method_label(method: dict[str, Any]) -> str:
@@ -163,7 +167,8 @@ def _init(recipe: Recipe, facts: dict[str, Any], student: Student, teacher: Stag
 
 
 def _states(recipe: Recipe, facts: dict[str, Any], teacher: Stage) -> Stage:
-    params = {"data": _data(recipe, facts), "dtype": recipe.training.dtype}
+    training = recipe.training
+    params = {"data": _data(recipe, facts), "dtype": training.dtype, "stored": training.teacher_states_dtype}
     return Stage("states", "teacher", params, {"teacher": teacher})
 
 
@@ -207,14 +212,14 @@ def _estimate(stage: Stage, facts: dict[str, Any]) -> int | None:
     """Weights by parameter count; states by completion tokens; evaluations are small and not estimated."""
     if stage.kind == "states":
         shape, tokens = _shape(stage.needs["teacher"], facts), facts.get("completion_tokens")
-        # float32 whatever the teacher's type, and its lm_head beside them.
-        return 4 * (tokens + shape["vocab_size"]) * shape["hidden_size"] if shape and tokens is not None else None
+        if shape is None or tokens is None:
+            return None
+        head = shape["vocab_size"] * _BYTES[stage.needs["teacher"].params["dtype"]]
+        return (tokens * _BYTES[stage.params["stored"]] + head) * shape["hidden_size"]
     if stage.kind == "evaluate":
         return None
     shape = _shape(stage, facts)
-    # What is or will be trained is kept in float32.
-    dtype = "float32" if stage.kind != "teacher" or stage.params["finetune"] else stage.params["dtype"]
-    return shape["parameters"] * _BYTES[dtype] if shape else None
+    return shape["parameters"] * _BYTES[stored_dtype(stage)] if shape else None
 
 
 def _shape(stage: Stage, facts: dict[str, Any]) -> dict[str, int] | None:

@@ -8,25 +8,26 @@ import json
 from pathlib import Path
 
 import torch
+from datasets import disable_progress_bars
 from transformers.utils.logging import disable_progress_bar
 
 from kd_bench.distill.body import predicting_states
 from kd_bench.distill.collate import PassageSampler, pack_for
 from kd_bench.distill.divergences import forward_kl
-from kd_bench.distill.features import features
 from kd_bench.distill.loss import Loss
 from kd_bench.distill.states import TeacherStates, write_states
 from kd_bench.distill.train import train
 from kd_bench.harness.evaluate import evaluate
-from kd_bench.harness.examples import Example, examples
+from kd_bench.harness.examples import stop_string
 from kd_bench.models.load import load_model, save_model
 from kd_bench.models.prune import block_influence, choose_layers, greedy_layers, keep_layers
 from kd_bench.models.vocabulary import shared_vocabulary
 from kd_bench.recipe import Recipe
 from kd_bench.runs.context import Context
 from kd_bench.runs.facts import options_of
-from kd_bench.runs.plan import SFT, Stage
+from kd_bench.runs.plan import SFT, Stage, stored_dtype
 from kd_bench.runs.records import TRAINING, model_folder, save_results
+from kd_bench.runs.tokens import training_tokens
 
 MODEL = "model"  # the sub-folder that a model is saved in
 LAYERS = "layers.json"  # what the choice of layers was made of
@@ -36,7 +37,8 @@ LOSS_PASSAGES, LOSS_QUESTIONS = 5, 4  # each layer tried costs one forward over 
 
 def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:
     """Does `stage`: `inputs` are the finished folders of what it needs, by role; `out` is where it writes."""
-    disable_progress_bar()  # transformers' own: a bar a load would bury the run's
+    disable_progress_bar()  # transformers' own and datasets': a bar a load would bury the run's
+    disable_progress_bars()
     make = {"teacher": _teacher, "init": _init, "states": _states, "train": _train, "evaluate": _evaluate}[stage.kind]
     make(stage, inputs, out, context)
 
@@ -46,12 +48,6 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def training_examples(context: Context) -> list[Example]:
-    """The first `training.limit` training examples of each of the recipe's tasks, one task after another."""
-    recipe = context.recipe
-    return [example for name in recipe.tasks for example in examples(context.tasks[name])[: recipe.training.limit]]
-
-
 def _teacher(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:
     recipe = context.recipe
     finetune = stage.params["finetune"]
@@ -59,8 +55,13 @@ def _teacher(stage: Stage, inputs: dict[str, Path], out: Path, context: Context)
     dtype = "float32" if finetune else recipe.teacher.dtype
     model, tokenizer = load_model(recipe.teacher.model, dtype=dtype, **options_of(recipe, recipe.teacher.model))
     if finetune:
-        _fit(model, tokenizer, Loss(), finetune, stage.params["seed"], out, context)
+        _fit(model, tokenizer, Loss(), finetune, stage, out, context)
+    _save(model, tokenizer, stage, out, context)
+
+
+def _save(model, tokenizer, stage: Stage, out: Path, context: Context) -> None:
     save_model(model, tokenizer, out / MODEL)
+    context.models.keep(context.folder / stage.key, model, tokenizer)
 
 
 def _init(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:
@@ -69,28 +70,25 @@ def _init(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) ->
     if student.model:
         model, tokenizer = load_model(student.model, **options_of(recipe, student.model))
     else:
-        teacher, tokenizer = load_model(str(model_folder(inputs["teacher"])))
-        layers = student.init.layers or _chosen(teacher, tokenizer, student.init, out, context)
+        teacher, tokenizer = context.models.take(inputs["teacher"], "float32")
+        layers = student.init.layers or _chosen(teacher, tokenizer, stage, student.init, out, context)
         model = keep_layers(teacher, layers)
-    save_model(model, tokenizer, out / MODEL)
+    _save(model, tokenizer, stage, out, context)
 
 
-def _chosen(teacher, tokenizer, init, out: Path, context: Context) -> list[int]:
+def _chosen(teacher, tokenizer, stage: Stage, init, out: Path, context: Context) -> list[int]:
     """The layers that stay; what was measured to choose them lies beside the model."""
     count = teacher.config.get_text_config().num_hidden_layers
     if init.by == "even":
         return choose_layers(count, init.keep_layers, "even")
-    teacher.to(device())
+    data = training_tokens(context, stage.params["data"], teacher.to(device()), tokenizer)
     if init.by == "influence":
-        found = training_examples(context)
-        rows = features(found[:: max(1, len(found) // INFLUENCE_EXAMPLES)], tokenizer)
+        rows = [data[i] for i in range(0, len(data), max(1, len(data) // INFLUENCE_EXAMPLES))]
         influence = block_influence(teacher, (_batch(row) for row in rows))
         layers = choose_layers(count, init.keep_layers, "influence", influence)
         measured = {"influence": influence}
     else:
-        layers, removed = greedy_layers(
-            teacher, init.keep_layers, _distance(teacher, tokenizer, context), progress=True
-        )
+        layers, removed = greedy_layers(teacher, init.keep_layers, _distance(teacher, data, context), progress=True)
         measured = {"removed": removed}
     (out / LAYERS).write_text(json.dumps({**measured, "layers": layers}), encoding="utf-8")
     return layers
@@ -101,9 +99,8 @@ def _batch(row: dict) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def _distance(teacher, tokenizer, context: Context):
+def _distance(teacher, data, context: Context):
     """model -> its mean forward KL from `teacher` on some completions: what distillation will have to make up for."""
-    data = features(training_examples(context), tokenizer)
     half = context.recipe.training.dtype == "bfloat16"
     runs = PassageSampler(data["passage"], seed=0).passages
     rows = [data[i] for run in runs[:: max(1, len(runs) // LOSS_PASSAGES)] for i in run[:LOSS_QUESTIONS]]
@@ -119,53 +116,59 @@ def _distance(teacher, tokenizer, context: Context):
 
 
 def _states(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:
-    teacher, tokenizer = load_model(str(model_folder(inputs["teacher"])), dtype=context.recipe.teacher.dtype)
-    rows = features(training_examples(context), tokenizer, context=_context_length(teacher))
     training = context.recipe.training
-    write_states(teacher.to(device()), rows, out, batch_size=training.batch_size, bf16=training.dtype == "bfloat16")
+    teacher, tokenizer = context.models.take(inputs["teacher"], context.recipe.teacher.dtype)
+    write_states(
+        teacher.to(device()),
+        training_tokens(context, stage.params["data"], teacher, tokenizer),
+        out,
+        dtype=stage.params["stored"],
+        batch_size=training.batch_size,
+        bf16=training.dtype == "bfloat16",
+    )
+    context.models.keep(inputs["teacher"], teacher, tokenizer)
 
 
 def _train(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:
-    recipe, method = context.recipe, dict(stage.params["method"])
-    model, tokenizer = load_model(str(model_folder(inputs["student"])))
+    method = dict(stage.params["method"])
+    model, tokenizer = context.models.take(inputs["student"], "float32")
     loss, teacher = Loss(), None
     if method.pop("name") != SFT:
-        folder = str(model_folder(inputs["teacher"]))
         if "states" in inputs:
-            teacher = TeacherStates(inputs["states"])
+            teacher, teachers = TeacherStates(inputs["states"]), _tokenizer(inputs["teacher"])
             teacher_rows = teacher.head().out_features
         else:
-            teacher, _ = load_model(folder, dtype=recipe.teacher.dtype)
+            teacher, teachers = context.models.take(inputs["teacher"], context.recipe.teacher.dtype)
             teacher_rows = teacher.get_output_embeddings().weight.shape[0]
         loss = Loss(
             method["divergence"],
             {key: method[key] for key in ("beta", "skew") if method.get(key) is not None},
             method["temperature"],
             method["cross_entropy"],
-            shared_vocabulary(_tokenizer(folder), tokenizer, teacher_rows, model.get_output_embeddings().out_features),
+            shared_vocabulary(teachers, tokenizer, teacher_rows, model.get_output_embeddings().out_features),
         )
     settings = {**stage.params["training"], "lmbda": method.get("lmbda", 0.0)}
-    _fit(model, tokenizer, loss, settings, stage.params["seed"], out, context, teacher)
-    save_model(model, tokenizer, out / MODEL)
+    _fit(model, tokenizer, loss, settings, stage, out, context, teacher)
+    _save(model, tokenizer, stage, out, context)
 
 
-def _fit(model, tokenizer, loss: Loss, settings: dict, seed: int, out: Path, context: Context, teacher=None) -> None:
+def _fit(model, tokenizer, loss: Loss, settings: dict, stage: Stage, out: Path, context: Context, teacher=None) -> None:
     """Trains `model` on the recipe's examples and writes what it cost."""
     recipe: Recipe = context.recipe
-    found = training_examples(context)
     settings = dict(settings)
     result = train(
         model,
         tokenizer,
-        features(found, tokenizer, context=_context_length(model)),
+        training_tokens(context, stage.params["data"], model, tokenizer),
         loss,
         out,
         teacher=teacher,
         bf16=settings.pop("dtype") == "bfloat16",
         gradient_checkpointing=recipe.training.gradient_checkpointing,
+        max_tokens=recipe.training.max_tokens,
         save_steps=recipe.training.save_steps,
-        stop=found[0].stop,
-        seed=seed,
+        stop=stop_string(context.tasks[recipe.tasks[0]]),
+        seed=stage.params["seed"],
         **settings,
     )
     (out / TRAINING).write_text(json.dumps(result), encoding="utf-8")
@@ -173,7 +176,7 @@ def _fit(model, tokenizer, loss: Loss, settings: dict, seed: int, out: Path, con
 
 def _evaluate(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:
     evaluation = context.recipe.evaluation
-    model, tokenizer = load_model(str(model_folder(inputs["model"])), dtype="auto")
+    model, tokenizer = context.models.take(inputs["model"], stored_dtype(stage.needs["model"]))
     results = evaluate(
         model.to(device()),
         tokenizer,
@@ -183,17 +186,13 @@ def _evaluate(stage: Stage, inputs: dict[str, Path], out: Path, context: Context
         metadata=context.recipe.data.as_metadata(),
         split=evaluation.split,
         backend=evaluation.backend,
+        folder=str(model_folder(inputs["model"])),
     )
+    context.models.keep(inputs["model"], model, tokenizer)
     save_results(results, out)
 
 
-def _tokenizer(folder: str):
+def _tokenizer(folder: Path):
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder)
-
-
-def _context_length(model) -> int | None:
-    """How many tokens the model's positions reach, as far as its config says."""
-    config = model.config.get_text_config()
-    return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    return AutoTokenizer.from_pretrained(model_folder(folder))
