@@ -1,4 +1,4 @@
-"""Verbs of many models' results: rank them, put two side by side."""
+"""Verbs of many models' results: rank them, add to them, put two side by side."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ from kd_bench.cli.common import (
     Json,
     Metadata,
     app,
+    console,
     examples,
     metadata_of,
     names,
@@ -74,6 +75,55 @@ def leaderboard(
     if before is not None:
         print_table(moved_view(moved(before, json.loads(output.with_name(DATA).read_text(encoding="utf-8")))))
     if problems:  # the rest is built, and a script can tell that something was left out
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog=examples(
+        "kd-bench submit my_records/",
+        "kd-bench submit lm_eval_output/ --trained-on unknown --dry-run",
+        "kd-bench submit my_records/ --trained-on train,validation --verify me/my-student",
+    )
+)
+def submit(
+    run: Annotated[Path, typer.Argument(help="A record, a folder of records, or what lm_eval --output_path wrote.")],
+    results: Annotated[Path, typer.Option(help="Folder that they are added to.")] = Path("leaderboard/results"),
+    metadata: Metadata = None,
+    trained_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPLIT,...",
+            help="Which of the task's splits the model was trained on: train, validation, test, none of them or "
+            "unknown. A recipe's records say it themselves.",
+        ),
+    ] = None,
+    verify: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Evaluate this model here; refuse scores that are not its.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
+) -> None:
+    """Check records and put them where the leaderboard reads them.
+
+    Scores are computed again from the answers' text, so the tasks' data is needed. What does not hold is named with the
+    reason, the rest is added, and the exit code is 1.
+    """
+    from kd_bench.runs.submit import submit as add
+
+    with console().status("checking ..."):
+        outcome = add(
+            run,
+            results,
+            metadata=metadata_of(metadata),
+            trained_on=names(trained_on or ""),
+            verify=verify,
+            dry_run=dry_run,
+        )
+    warn([*outcome.notes, *outcome.refused])
+    for path in outcome.added:
+        typer.echo(f"{path} would be added" if dry_run else path)
+    if outcome.added and not dry_run:
+        warn(["next: kd-bench leaderboard, then commit what changed and open a pull request"])
+    if outcome.refused:
         raise typer.Exit(1)
 
 
