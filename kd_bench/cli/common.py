@@ -90,8 +90,10 @@ def metadata_of(text: str | None) -> dict:
 
 
 def warn(problems: list[str]) -> None:
+    from kd_bench.leaderboard.escape import one_line
+
     for problem in problems:
-        typer.echo(problem, err=True)
+        typer.echo(one_line(problem), err=True)  # they quote what strangers wrote
 
 
 def print_table(what) -> None:

@@ -1,4 +1,4 @@
-"""Verbs of many models' results: rank them, put two side by side."""
+"""Verbs of many models' results: rank them, add to them, put two side by side."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from kd_bench.cli.common import Json, Metadata, app, examples, metadata_of, names, print_json, print_table, warn
+from kd_bench.cli.common import (
+    Json,
+    Metadata,
+    app,
+    console,
+    examples,
+    metadata_of,
+    names,
+    print_json,
+    print_table,
+    warn,
+)
 from kd_bench.errors import UserError
 
 
@@ -15,6 +26,7 @@ from kd_bench.errors import UserError
         "kd-bench leaderboard",
         "kd-bench leaderboard --check",
         "kd-bench leaderboard --since HEAD~1",
+        "kd-bench leaderboard --check --since HEAD~1",
         "kd-bench leaderboard --add lm_eval_output/",
         "kd-bench leaderboard --results my/results --output my/LEADERBOARD.md",
     )
@@ -23,25 +35,27 @@ def leaderboard(
     results: Annotated[Path, typer.Option(help="Folder of records.")] = Path("leaderboard/results"),
     output: Annotated[Path, typer.Option(help="The file to write.")] = Path("leaderboard/LEADERBOARD.md"),
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 1 if the file is not what the records give.")
+        bool, typer.Option("--check", help="Write nothing; exit 1 unless all records hold and give the files.")
     ] = False,
     add: Annotated[
         Path | None, typer.Option(help="First take in what `lm_eval --output_path FOLDER --log_samples` wrote.")
     ] = None,
     since: Annotated[
-        str | None, typer.Option(metavar="REV", help="Then say what moved against the files at this git revision.")
+        str | None,
+        typer.Option(metavar="REV", help="Then say what moved since this git revision; with --check, refuse it."),
     ] = None,
 ) -> None:
     """Turn the records into LEADERBOARD.md and a page.
 
     Beside it: index.html, which opens from disk, leaderboard.csv, leaderboard.json. The same records, the same bytes.
     """
+    from kd_bench.leaderboard.audit import audit, audit_since
     from kd_bench.leaderboard.build import DATA, build
     from kd_bench.leaderboard.ingest import ingest
     from kd_bench.leaderboard.moved import data_at, moved, moved_view
     from kd_bench.leaderboard.record import write_record
 
-    before = data_at(since, output.with_name(DATA)) if since else None
+    before = data_at(since, output.with_name(DATA)) if since and not check else None
     if add is not None:
         if check:
             raise UserError("leaderboard", "--check writes nothing and --add does: give one of the two.")
@@ -50,14 +64,66 @@ def leaderboard(
             typer.echo(write_record(results, result.record, result.samples))
         warn(problems)
     problems = build(results, output, check=check)
+    if check:
+        audited = [*audit(results), *(audit_since(results, since) if since else [])]
+        problems = list(dict.fromkeys([*problems, *audited]))  # both name what does not read
     warn(problems)
     if not check:
         typer.echo(output)
     elif not problems:
-        typer.echo(f"{output} is what the records give")
+        typer.echo(f"{output} is what the records give, and every record holds")
     if before is not None:
         print_table(moved_view(moved(before, json.loads(output.with_name(DATA).read_text(encoding="utf-8")))))
     if problems:  # the rest is built, and a script can tell that something was left out
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog=examples(
+        "kd-bench submit my_records/",
+        "kd-bench submit lm_eval_output/ --trained-on unknown --dry-run",
+        "kd-bench submit my_records/ --trained-on train,validation --verify me/my-student",
+    )
+)
+def submit(
+    run: Annotated[Path, typer.Argument(help="A record, a folder of records, or what lm_eval --output_path wrote.")],
+    results: Annotated[Path, typer.Option(help="Folder that they are added to.")] = Path("leaderboard/results"),
+    metadata: Metadata = None,
+    trained_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPLIT,...",
+            help="Which of the task's splits the model was trained on: train, validation, test, none of them or "
+            "unknown. A recipe's records say it themselves.",
+        ),
+    ] = None,
+    verify: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Evaluate this model here; refuse scores that are not its.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
+) -> None:
+    """Check records and put them where the leaderboard reads them.
+
+    Scores are computed again from the answers' text, so the tasks' data is needed. What does not hold is named with the
+    reason, the rest is added, and the exit code is 1.
+    """
+    from kd_bench.runs.submit import submit as add
+
+    with console().status("checking ..."):
+        outcome = add(
+            run,
+            results,
+            metadata=metadata_of(metadata),
+            trained_on=names(trained_on or ""),
+            verify=verify,
+            dry_run=dry_run,
+        )
+    warn([*outcome.notes, *outcome.refused])
+    for path in outcome.added:
+        typer.echo(f"{path} would be added" if dry_run else path)
+    if outcome.added and not dry_run:
+        warn(["next: kd-bench leaderboard, then commit what changed and open a pull request"])
+    if outcome.refused:
         raise typer.Exit(1)
 
 

@@ -28,10 +28,17 @@ RESULTS_NAME = re.compile(r"(?:results|.+)_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.?\d*
 
 def ingest(folder: str | Path) -> tuple[list[Result], list[str]]:
     """(results, problems) of every lm-eval output below `folder`; `write_record` each to put it on the leaderboard.
+    The problems are what `read_output` refuses and notes."""
+    results, refused, notes = read_output(folder)
+    return results, [*notes, *refused]
+
+
+def read_output(folder: str | Path) -> tuple[list[Result], list[str], list[str]]:
+    """(results, what could not be taken in, what to know of the rest) of every lm-eval output below `folder`.
 
     A model measured twice on a task is taken as last measured. What can't be taken in is named and the rest goes on: a
-    file that is not lm-eval's, a score that is not finite, a metric that is not a mean of shares. Raises UserError if
-    there is nothing of lm-eval's.
+    file that is not lm-eval's, a score that is not finite. A metric that is not a mean of shares is left out. Raises
+    UserError if there is nothing of lm-eval's.
     """
     folder = Path(folder)
     files = sorted(path for path in folder.rglob("*.json") if RESULTS_NAME.fullmatch(path.name))
@@ -40,29 +47,29 @@ def ingest(folder: str | Path) -> tuple[list[Result], list[str]]:
             str(folder), "no results_<date>.json in it: give the folder that `lm_eval --output_path` wrote to"
         )
     found: dict[Key, tuple[str, Result]] = {}
-    problems = []
+    refused, notes = [], []
     for path in files:
         where = str(path.relative_to(folder))
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             tasks = [name for name in content["results"] if name in content["configs"]]  # the others are groups
         except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
-            problems.append(f"{where}: not a results file of lm-eval ({type(error).__name__}: {error}); left out")
+            refused.append(f"{where}: not a results file of lm-eval ({type(error).__name__}: {error}); left out")
             continue
         for task in tasks:
             try:
-                result, notes = one_task(path, content, task)
+                result, told = one_task(path, content, task)
             except (UserError, ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
                 told = error.problems if isinstance(error, UserError) else problems_of(error)
-                problems += [f"{where}: {task}: {problem}; left out" for problem in told]
+                refused += [f"{where}: {task}: {problem}; left out" for problem in told]
                 continue
-            problems += [f"{where}: {task}: {note}" for note in notes]
+            notes += [f"{where}: {task}: {note}" for note in told]
             key, created = result.record.key, result.record.provenance.created
             if key in found:
-                problems.append(f"{where}: {task}: {key.model} was measured more than once; the last is taken")
+                notes.append(f"{where}: {task}: {key.model} was measured more than once; the last is taken")
             if key not in found or created >= found[key][0]:
                 found[key] = created, result
-    return [found[key][1] for key in sorted(found, key=str)], problems
+    return [found[key][1] for key in sorted(found, key=str)], refused, notes
 
 
 def one_task(path: Path, content: dict, task: str) -> tuple[Result, list[str]]:

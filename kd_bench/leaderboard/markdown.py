@@ -183,7 +183,9 @@ def section(table: Table, names: dict) -> list[str]:
 def called(row: Row, names: dict) -> str:
     """The model's name and what kind of row it is, unless its name is just that."""
     role = "" if row.role == row.name else f" {ROLES.get(row.role, row.role)}"
-    return code(names[row.run, row.name]) + role + (f", {len(row.results)} seeds" if len(row.results) > 1 else "")
+    verified = ", verified" if row.results and all(result.record.verified for result in row.results) else ""
+    seeds = f", {len(row.results)} seeds" if len(row.results) > 1 else ""
+    return code(names[row.run, row.name]) + role + seeds + verified
 
 
 def cell(row: Row, metric: str) -> str:

@@ -13,19 +13,26 @@ DRIFT = 1e-6
 
 def data_at(revision: str, path: Path) -> dict[str, Any]:
     """leaderboard.json as it was at a git revision. Raises UserError if there is no such revision, or no file then."""
-    folder = path.parent if path.parent.is_dir() else Path()
-    shown = subprocess.run(
-        ["git", "-C", str(folder), "show", "--end-of-options", f"{revision}:./{path.name}"],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-    )
-    if shown.returncode:
-        raise UserError("--since", f"{revision}: {(shown.stderr.strip().splitlines() or ['git failed'])[0]}")
+    text = text_at(revision, path)
     try:
-        return json.loads(shown.stdout)
+        return json.loads(text)
     except ValueError as error:
         raise UserError("--since", f"{path.name} at {revision} is not JSON: {error}") from error
+
+
+def text_at(revision: str, path: Path) -> str:
+    """A file as it was at a git revision; bytes that are not UTF-8 are replaced. Raises UserError as `data_at` does."""
+    folder = path.parent if path.parent.is_dir() else Path()
+    return git(folder, revision, "show", "--end-of-options", f"{revision}:./{path.name}")
+
+
+def git(folder: Path, revision: str, *words: str) -> str:
+    """What git says in `folder`. Raises UserError, of `revision`, if it says no."""
+    command = ["git", "-C", str(folder), *words]
+    said = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
+    if said.returncode:
+        raise UserError("--since", f"{revision}: {(said.stderr.strip().splitlines() or ['git failed'])[0]}")
+    return said.stdout
 
 
 def moved(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:

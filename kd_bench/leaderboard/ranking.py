@@ -97,6 +97,10 @@ def table(results: list[Result], everything: Models) -> Table:
     ]
     rows = arrange(placed(with_gaps(rows, measured, headline)), headline)
     notes = retention_notes(rows, floor, headline)
+    saw = sorted(
+        {f"{run}/{name}" for (run, name), own in measured.items() if any(r.record.saw_its_questions for r in own)}
+    )
+    notes += [f"{name} is not ranked: it was trained on the questions it is measured on." for name in saw]
     if any(other != floor for other in floors):
         notes.append("The records disagree about the floor; the first one's is used.")
     if len({result.record.task.hash for result in results} - {None}) > 1:
@@ -135,6 +139,7 @@ def row(key: tuple[str, str], everything: Models, measured: Models, headline: st
     if model.role != "teacher" and teacher_size and model.parameters is not None:
         fewer = 1 - model.parameters / teacher_size
     scores, best = measures(mine), measures(teacher)
+    saw = any(result.record.saw_its_questions for result in mine)
     if ANSWERABLE in scores and ANSWERABLE in best and best[ANSWERABLE].value > 0:
         answerable_kept = scores[ANSWERABLE].value / best[ANSWERABLE].value
     if headline in scores and headline in best:
@@ -154,7 +159,7 @@ def row(key: tuple[str, str], everything: Models, measured: Models, headline: st
         above_floor=above or UNDEFINED,
         answerable_kept=answerable_kept,
         fewer=fewer,
-        standing=standing(mine, teacher, headline, floor) if above and above.value is not None else None,
+        standing=standing(mine, teacher, headline, floor) if above and above.value is not None and not saw else None,
     )
 
 

@@ -6,6 +6,7 @@ model wrote, and never the passage, the question or the gold answer: the data se
 
 import json
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -123,20 +124,27 @@ def write_record(folder: str | Path, record: Record, samples: list[dict] | None)
 
 
 def _check_size(path: Path, most: int) -> None:
-    if (size := path.stat().st_size) > most:
-        raise ValueError(f"{size:,} bytes, more than the {most:,} that are read")
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):  # a link to /dev/zero has no size and no end
+        raise ValueError("is not a regular file")
+    if found.st_size > most:
+        raise ValueError(f"{found.st_size:,} bytes, more than the {most:,} that are read")
 
 
 def read_record(path: Path) -> Record:
     """Raises ValueError (pydantic's is one) or OSError."""
-
     _check_size(path, RECORD_BYTES)
+    return parse_record(path.read_text(encoding="utf-8"))
+
+
+def parse_record(text: str) -> Record:
+    """Raises ValueError (pydantic's is one)."""
 
     def refuse(constant: str):
         raise ValueError(f"{constant} is not a number that JSON allows")
 
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        content = json.loads(text, parse_constant=refuse)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if isinstance(content, dict) and content.get("schema_version") != 1:
@@ -156,6 +164,8 @@ def read_samples(folder: Path, record: Record) -> list[dict] | None:
         own = measured.get(metric, {"value": -1, "n": 0})
         if own["n"] != score.n or abs(own["value"] - score.value) > 1e-9:
             raise ValueError(f"its {metric} is not that of the record: one of the two was changed or cut short")
+        if own["clusters"] != score.clusters or abs((own["stderr"] or 0) - (score.stderr or 0)) > 1e-6:
+            raise ValueError(f"its {metric}'s standard error is not that of the record: one of the two was changed")
     return question_lines
 
 

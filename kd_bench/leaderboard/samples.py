@@ -8,6 +8,7 @@ from numbers import Real
 from typing import Any
 
 from kd_bench.errors import UserError
+from kd_bench.leaderboard.schema import check_plain
 from kd_bench.leaderboard.statistics import cluster_codes, clustered_stderr
 
 # Where a document keeps the text that several questions share: SQuAD's name, then BoolQ's and RACE's.
@@ -147,6 +148,8 @@ def decode(text: str) -> list[dict]:
             line = json.loads(raw)
             shaped = set(line) == {"id", "cluster", "prediction", "scores"} and isinstance(line["scores"], dict)
             shaped = shaped and all(isinstance(line[key], str) for key in ("id", "cluster"))
+            shaped = shaped and isinstance(line["prediction"], str | None)
+            check_plain(line)
             shaped = shaped and all(isinstance(v, float | int) and 0 <= v <= 1 for v in line["scores"].values())
         except (ValueError, TypeError, RecursionError):
             shaped = False

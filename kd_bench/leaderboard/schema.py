@@ -5,10 +5,12 @@ import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 # A file name is at most 255 bytes on common file systems; ".samples.jsonl" and a seed need the rest.
 STEM_BYTES = 225
+# Free-form parts are shown, and what shows them recurses and counts in floats.
+DEPTH, LARGEST = 20, 1 << 63
 
 
 def file_safe(name: str) -> str:
@@ -18,6 +20,26 @@ def file_safe(name: str) -> str:
     if any(letter in "/\\" or (letter != " " and unicodedata.category(letter)[0] in "CZ") for letter in name):
         raise ValueError("must not have path separators, control or invisible characters")
     return name
+
+
+def check_plain(value: Any, depth: int = 0) -> None:
+    """Raises ValueError for what JSON can hold and a page can't show: deep nesting, integers beyond 64 bits, halves of
+    surrogate pairs."""
+    if depth > DEPTH:
+        raise ValueError(f"nested more than {DEPTH} deep")
+    if isinstance(value, BaseModel):
+        value = vars(value)
+    if isinstance(value, dict):
+        for key, own in value.items():
+            check_plain(key, depth + 1)
+            check_plain(own, depth + 1)
+    elif isinstance(value, list | tuple):
+        for own in value:
+            check_plain(own, depth + 1)
+    elif isinstance(value, int) and abs(value) >= LARGEST:
+        raise ValueError("an integer of more than 64 bits")
+    elif isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ValueError("text with half a surrogate pair, which no file can hold")
 
 
 def iso_date(text: str) -> str:
@@ -109,6 +131,25 @@ class Provenance(Strict):
     created: Annotated[str, AfterValidator(iso_date)]
 
 
+class TrainedOn(Strict):
+    """declared: which of the task's splits reached the model's weights, by who submitted the record: roles and not the
+    data set's own names; "none" of them, or "unknown". hashes: those splits' fingerprints, of the task's data where the
+    record was checked."""
+
+    declared: Annotated[list[Literal["train", "validation", "test", "none", "unknown"]], Field(min_length=1)]
+    hashes: dict[str, str] = {}
+
+
+class Verified(Strict):
+    """The model was evaluated again by who took the record in, with the code of `commit`. same_answers: the share of
+    questions with the same answer; largest_difference: of any score."""
+
+    date: Annotated[str, AfterValidator(iso_date)]
+    commit: str | None
+    same_answers: Share
+    largest_difference: Amount
+
+
 class Key(NamedTuple):
     run: str
     model: str
@@ -127,11 +168,20 @@ class Record(Strict):
     cost: Cost = Cost()
     provenance: Provenance
     samples: Name | None = None
+    trained_on: TrainedOn | None = None
+    verified: Verified | None = None
+
+    @model_serializer(mode="wrap")
+    def as_before(self, serialize):
+        """Records from before these fields were there keep their bytes."""
+        content = serialize(self)
+        return {k: v for k, v in content.items() if v is not None or k not in ("trained_on", "verified")}
 
     @model_validator(mode="after")
     def storable(self):
         """Free-form parts (method, hardware, fingerprint) may hold what JSON can't, and the names may be too long
         together."""
+        check_plain(self)
         json.dumps(self.model_dump(), allow_nan=False)
         if len(stem(self).encode()) > STEM_BYTES:
             raise ValueError(f"run, model and task name are together longer than {STEM_BYTES} bytes")
@@ -140,6 +190,12 @@ class Record(Strict):
     @property
     def key(self) -> Key:
         return Key(self.provenance.run, self.model.name, self.task.name, self.seed)
+
+    @property
+    def saw_its_questions(self) -> bool:
+        """Whether the model is declared to be trained on the split that it is measured on."""
+        told = self.trained_on
+        return told is not None and (self.task.split in told.declared or self.task.split_hash in told.hashes.values())
 
 
 class Result(NamedTuple):

@@ -35,23 +35,48 @@ OTHER = "other"
 
 
 def documents(record: Record, metadata: dict[str, Any] | None = None) -> dict[str, dict]:
-    """{question id: document} of the split that `record` was measured on.
+    """{question id: document} of the split that `record` was measured on, in the task's order.
 
     Raises UserError if the task can't be loaded here, or its data is not what the record was measured on.
     """
-    from kd_bench.data.splits import fingerprint
-    from kd_bench.harness.evaluate import load_tasks
+    return split_documents(load(record.task.name, metadata), record)
+
+
+def load(name: str, metadata: dict[str, Any] | None = None):
+    """The lm-eval task `name`. Raises UserError if it can't be loaded here, whatever the reason."""
+    from kd_bench.harness.examples import load_task
 
     try:
-        (task,) = load_tasks([record.task.name], metadata, record.task.split)
+        return load_task(name, metadata)
     except UserError:
         raise
     except Exception as error:  # a task of somebody else's can fail in any way, most often for want of a network
-        raise UserError(record.task.name, f"cannot be loaded: {type(error).__name__}: {first_line(error)}") from error
-    docs = list(task.test_docs() if task.has_test_docs() else task.validation_docs())
-    if record.task.split_hash and fingerprint({"own": docs})["own"]["hash"] != record.task.split_hash:
+        raise UserError(name, f"cannot be loaded: {type(error).__name__}: {first_line(error)}") from error
+
+
+def measured_role(task, split: str) -> str:
+    """test or validation: which of the task's splits a record means by `split`, a role or the data set's own name."""
+    config = task.config
+    validates = split in ("validation", config.validation_split) and split != config.test_split
+    return "validation" if task.has_validation_docs() and (validates or not task.has_test_docs()) else "test"
+
+
+def split_documents(task, record: Record) -> dict[str, dict]:
+    """What `documents` gives, for a task that is loaded."""
+    from kd_bench.data.splits import fingerprint
+
+    validates = measured_role(task, record.task.split) == "validation"
+    docs = list(task.validation_docs() if validates else task.test_docs())
+    # lm-eval's output tells of the questions that were asked, and a recipe of the split before the task worked on it.
+    asked = docs[: max(score.n for score in record.scores.values())]
+    name = task.config.validation_split if validates else task.config.test_split
+    own = fingerprint({"whole": docs, "asked": asked, "stored": task.dataset[name]})
+    if record.task.split_hash and record.task.split_hash not in {some["hash"] for some in own.values()}:
         raise UserError(record.task.name, "the data here is not what the record was measured on")
-    return {str(doc.get("id", index)): doc for index, doc in enumerate(docs)}
+    ids = [str(doc.get("id", index)) for index, doc in enumerate(docs)]
+    if len(set(ids)) < len(ids):  # as `samples.lines` names them
+        ids = list(map(str, range(len(docs))))
+    return dict(zip(ids, docs))
 
 
 def kinds(docs: dict[str, dict]) -> dict[str, dict[str, str]]:

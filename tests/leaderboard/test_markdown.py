@@ -59,6 +59,12 @@ def test_the_table_by_hand():
     assert "- `kd` against `tuned` (fine-tuned): +9.4 points of F1, 95 % interval [" in section
 
 
+def test_verified_rows_say_so():
+    mark = {"date": "2026-01-02", "commit": None, "same_answers": 1.0, "largest_difference": 0.0}
+    text = render([squad(TEACHER, "teacher", "teacher", verified=mark), squad(GOOD, "a")])
+    assert cells(text, "`teacher`")[0] == "`teacher`, verified" and cells(text, "`a`")[0] == "`a` distilled"
+
+
 def test_missing_is_shown_as_missing_and_never_averaged():
     text = render(RUN)
     section = text[text.index("## toy2\n") : text.index("## Models and cost")]

@@ -168,6 +168,18 @@ def test_differences_in_prompts_are_noted():
     assert any("task hashes differ" in note for note in table.notes)
 
 
+def test_who_trained_on_the_questions_is_shown_and_not_ranked():
+    by_name, by_hash = {"declared": ["test"]}, {"declared": ["validation"], "hashes": {"validation": HASH}}
+    results = [squad(TEACHER, "teacher", "teacher"), squad(WORSE, trained_on={"declared": ["train"]})]
+    results += [squad(GOOD, "named", trained_on=by_name), squad(GOOD, "hashed", trained_on=by_hash)]
+    (table,) = tables(results)
+    assert {row.name: row.rank for row in table.rows} == {"teacher": None, "named": None, "hashed": None, "student": 1}
+    assert all(row.above_floor.value is not None for row in table.rows)
+    assert [note for note in table.notes if "not ranked" in note] == [
+        f"run/{name} is not ranked: it was trained on the questions it is measured on." for name in ("hashed", "named")
+    ]
+
+
 def test_the_floor_is_known_a_question_at_a_time_where_it_abstains():
     """Draws with more questions without an answer raise student, teacher and floor: the interval is narrower."""
     teacher = [1.0 if i % 4 else 0.0 for i in range(80)]

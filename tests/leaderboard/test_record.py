@@ -143,6 +143,17 @@ def test_written_and_read_again_with_the_same_bytes(tmp_path):
     assert read.record == made.record.model_copy(update={"samples": "run.student.seed3.toy.samples.jsonl"})
 
 
+def test_fields_that_came_later_change_no_record_from_before(tmp_path):
+    path = write_record(tmp_path, *result([1.0, 0.0]))
+    assert set(json.loads(path.read_text())) == {
+        *("cost", "floor", "method", "model", "provenance", "samples", "schema_version", "scores", "seed", "task")
+    }
+    mark = {"date": "2026-01-02", "commit": None, "same_answers": 1.0, "largest_difference": 0.0}
+    path = write_record(tmp_path, *result([1.0, 0.0], trained_on={"declared": ["train"]}, verified=mark))
+    assert json.loads(path.read_text())["verified"] == mark
+    assert read_results(tmp_path)[0][0].record.trained_on.declared == ["train"]
+
+
 def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     path = write_record(tmp_path, *result([1.0, 0.0, 1.0, 0.0]))
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
