@@ -29,6 +29,7 @@ from kd_bench.errors import UserError
         "kd-bench leaderboard --check --since HEAD~1",
         "kd-bench leaderboard --add lm_eval_output/",
         "kd-bench leaderboard --results my/results --output my/LEADERBOARD.md",
+        "kd-bench leaderboard --every-eval-ever EEE_datastore/",
     )
 )
 def leaderboard(
@@ -44,6 +45,9 @@ def leaderboard(
         str | None,
         typer.Option(metavar="REV", help="Then say what moved since this git revision; with --check, refuse it."),
     ] = None,
+    every_eval_ever: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Also write the records in the Every Eval Ever schema there.")
+    ] = None,
 ) -> None:
     """Turn the records into LEADERBOARD.md and a page.
 
@@ -55,6 +59,8 @@ def leaderboard(
     from kd_bench.leaderboard.moved import data_at, moved, moved_view
     from kd_bench.leaderboard.record import write_record
 
+    if check and every_eval_ever is not None:
+        raise UserError("leaderboard", "--check writes nothing and --every-eval-ever does: give one of the two.")
     before = data_at(since, output.with_name(DATA)) if since and not check else None
     if add is not None:
         if check:
@@ -72,6 +78,11 @@ def leaderboard(
         typer.echo(output)
     elif not problems:
         typer.echo(f"{output} is what the records give, and every record holds")
+    if every_eval_ever is not None:
+        from kd_bench.leaderboard.every_eval_ever import export
+        from kd_bench.leaderboard.record import read_records
+
+        typer.echo(f"{every_eval_ever}: {len(export(every_eval_ever, read_records(results)[0]))} documents")
     if before is not None:
         print_table(moved_view(moved(before, json.loads(output.with_name(DATA).read_text(encoding="utf-8")))))
     if problems:  # the rest is built, and a script can tell that something was left out

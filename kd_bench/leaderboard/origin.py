@@ -10,6 +10,13 @@ from kd_bench.leaderboard.schema import Record, Result
 
 # What tells two methods apart; the whole of it is in the record.
 SETTINGS = ("temperature", "beta", "skew", "lmbda", "cross_entropy", "epochs", "learning_rate", "batch_size", "limit")
+# The hub's names of the data sets behind our tasks.
+DATASETS = {"squad_kd": "rajpurkar/squad_v2", "mlqa_kd": "facebook/mlqa", "xquad_kd": "google/xquad"}
+
+
+def dataset(task: str) -> str | None:
+    """The hub's data set that a task's questions are from; None where that is not known."""
+    return next((name for prefix, name in DATASETS.items() if task.startswith(prefix)), None)
 
 
 def average(records: list[Record], name: str) -> float | None:

@@ -9,14 +9,12 @@ from typing import Any
 from kd_bench.errors import UserError
 from kd_bench.leaderboard.escape import code, escape, grid, millions
 from kd_bench.leaderboard.markdown import metric_name, score, share
-from kd_bench.leaderboard.origin import method, reproduce
+from kd_bench.leaderboard.origin import dataset, method, reproduce
 from kd_bench.leaderboard.ranking import tables
 from kd_bench.leaderboard.rows import Row, Table
 from kd_bench.leaderboard.schema import Record, Result
 
 CARD = "README.md"
-# The hub's names of the data sets behind our tasks; another task stands for itself.
-DATASETS = {"squad_kd": "rajpurkar/squad_v2", "mlqa_kd": "facebook/mlqa", "xquad_kd": "google/xquad"}
 METRICS = {"em": "exact_match", "has_ans_em": "exact_match", "no_ans_em": "exact_match", "rougeL": "rouge",
            "acc": "accuracy", "has_ans_f1": "f1"}  # fmt: skip
 WHAT = {
@@ -40,7 +38,7 @@ def card(found: list[Table], name: str) -> str:
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["kd-bench", "knowledge-distillation"],
-        datasets=sorted({dataset for table, _ in own if "/" in (dataset := _dataset(table.task))}) or None,
+        datasets=sorted({dataset(table.task) for table, _ in own} - {None}) or None,
         metrics=sorted(
             {METRICS.get(metric, metric) for _, row in own for metric in row.scores if metric != "abstained"}
         ),
@@ -61,10 +59,6 @@ def write_cards(records: list[tuple[Record, list[dict]]], folders: list[Path]) -
                 (folder / CARD).write_text(card(found, record.model.name), encoding="utf-8")
 
 
-def _dataset(task: str) -> str:
-    return next((dataset for prefix, dataset in DATASETS.items() if task.startswith(prefix)), task)
-
-
 def _eval_results(table: Table, row: Row) -> list[Any]:
     from huggingface_hub import EvalResult
 
@@ -72,7 +66,7 @@ def _eval_results(table: Table, row: Row) -> list[Any]:
         EvalResult(
             task_type="question-answering",
             task_name=f"{table.task}, {table.num_fewshot}-shot, {table.questions} questions",
-            dataset_type=_dataset(table.task),
+            dataset_type=dataset(table.task) or table.task,
             dataset_name=table.task,
             dataset_config=table.task,  # or the hub's library folds two prompts of one data set into one result
             dataset_split=table.split,

@@ -1,9 +1,12 @@
 import pytest
 from huggingface_hub import HfApi, ModelCard
+from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
 from kd_bench.errors import UserError
 from kd_bench.leaderboard.ranking import tables
+from kd_bench.leaderboard.record import read_results
 from kd_bench.runs.cards import card, push, write_cards
+from tests.conftest import ROOT
 from tests.leaderboard.test_ranking import GOOD, POOR, TEACHER, WORSE, squad
 
 SQUAD = {"task__name": "squad_kd_zeroshot"}
@@ -42,6 +45,35 @@ def test_two_prompts_of_one_data_set_stay_two_results():
         ("squad_kd_zeroshot", 0.75),
         ("squad_kd_oneshot", 0.5625),
     }
+
+
+def test_every_score_of_the_committed_records_comes_back_from_the_hubs_parser():
+    results, _ = read_results(ROOT / "leaderboard" / "results")
+    found = tables(results)
+    names = {result.record.model.name for result in results}
+    assert names
+    for name in names:
+        data = ModelCard(card(found, name)).data  # raises for a model-index that is not the hub's
+        read = {(r.dataset_name, r.metric_name): r for r in data.eval_results}
+        assert len(read) == len(data.eval_results)  # none is folded into another
+        assert {key: r.metric_value for key, r in read.items()} == {
+            (record.task.name, metric): round(score.value, 6)
+            for record, _ in results
+            if record.model.name == name
+            for metric, score in record.scores.items()
+        }
+        for r in data.eval_results:
+            assert (r.task_type, r.dataset_type) == ("question-answering", "rajpurkar/squad_v2")
+            assert r.verified is False and type(r.metric_value) is float and r.source_name is None
+        index = eval_results_to_model_index(data.model_name, data.eval_results)
+        assert model_index_to_eval_results(index) == (f"smollm2_squad/{name}", data.eval_results)
+
+
+def test_a_name_that_is_yaml_comes_back_as_it_was():
+    odd = {"task__name": 'a: "b" #c', "provenance__run": "- [x]: y"}
+    read = ModelCard(card(tables([squad(TEACHER, "no: on", "teacher", **odd)]), "no: on")).data
+    assert read.model_name == "- [x]: y/no: on" and {r.dataset_name for r in read.eval_results} == {'a: "b" #c'}
+    assert {r.dataset_type for r in read.eval_results} == {'a: "b" #c'} and read.datasets is None
 
 
 def test_a_model_out_of_a_package_names_no_base_on_the_hub():
