@@ -36,7 +36,9 @@ def parser(description: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Runs on the GPU that torch finds; CUDA_VISIBLE_DEVICES= before the command keeps it on the CPU.",
     )
-    found.add_argument("--teacher", default=SMOLLM2, help="folder, hub id, .gguf, or config:NAME for random weights")
+    found.add_argument(
+        "--teacher", "--model", default=SMOLLM2, help="folder, hub id, .gguf, or config:NAME for random weights"
+    )
     found.add_argument("--student", help="likewise; without it the student is --layers of the teacher")
     found.add_argument("--layers", type=int, default=15, help="the student's layers, evenly out of the teacher's")
     found.add_argument("--recipe", metavar="FILE", help="its teacher and first student; by any rule, layers evenly")

@@ -43,15 +43,16 @@ class Job:
     learning_rate: float | None
 
 
-def as_they_come(task: str, tokenizer, metadata: dict, steps: int, batch_size: int) -> tuple[list[dict], float]:
+def as_they_come(task: str, tokenizer, metadata: dict, steps: int, batch_size: int) -> tuple[list[dict], dict]:
     """The training questions of the first `steps` optimizer steps (once more round where they do not suffice).
 
-    Drawn as training draws them: passage by passage, all of a passage's questions. Also the mean questions a passage
-    in the whole data set.
+    Drawn as training draws them: passage by passage, all of a passage's questions. Also what the whole training split
+    is like: {"training_questions", "questions_per_passage"}.
     """
     data = features(examples(load_task(task, metadata)), tokenizer)
     order = islice(cycle(PassageSampler(data["passage"], seed=0)), steps * batch_size)
-    return numbered([data[i] for i in order]), len(data) / len(set(data["passage"]))
+    split = {"training_questions": len(data), "questions_per_passage": len(data) / len(set(data["passage"]))}
+    return _numbered([data[i] for i in order]), split
 
 
 def of_one_passage(task: str, tokenizer, metadata: dict, questions: int) -> list[dict]:
@@ -60,10 +61,10 @@ def of_one_passage(task: str, tokenizer, metadata: dict, questions: int) -> list
     runs = [run for run in passages(data["prompt"]) if len(run) >= questions]
     if not runs:
         raise SystemExit(f"{task}: no passage has {questions} questions")
-    return numbered([data[i] for i in runs[len(runs) // 2][:questions]])
+    return _numbered([data[i] for i in runs[len(runs) // 2][:questions]])
 
 
-def numbered(rows: list[dict]) -> list[dict]:
+def _numbered(rows: list[dict]) -> list[dict]:
     return [{**row, "index": index} for index, row in enumerate(rows)]
 
 

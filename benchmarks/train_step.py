@@ -60,7 +60,8 @@ def measured(task: str, models: Models, tokenizer, arguments: argparse.Namespace
         batches, rate = [list(range(n)) for n in each], None
     else:
         size = arguments.batch_size
-        rows, facts["questions_per_passage"] = as_they_come(task, tokenizer, arguments.metadata, arguments.steps, size)
+        rows, split = as_they_come(task, tokenizer, arguments.metadata, arguments.steps, size)
+        facts |= split
         batches, rate = [list(range(i, i + size)) for i in range(0, len(rows), size)], arguments.learning_rate
     found = {}
     with tempfile.TemporaryDirectory() as folder:
