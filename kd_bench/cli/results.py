@@ -16,6 +16,7 @@ from kd_bench.errors import UserError
         "kd-bench leaderboard --check",
         "kd-bench leaderboard --since HEAD~1",
         "kd-bench leaderboard --add lm_eval_output/",
+        "kd-bench leaderboard --tasks squad_kd_zeroshot,squad_kd_oneshot --size bytes_on_disk",
         "kd-bench leaderboard --results my/results --output my/LEADERBOARD.md",
     )
 )
@@ -28,6 +29,15 @@ def leaderboard(
     add: Annotated[
         Path | None, typer.Option(help="First take in what `lm_eval --output_path FOLDER --log_samples` wrote.")
     ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Rank over these tasks, separated by commas; without it, over all of a run.")
+    ] = None,
+    size: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE", help="What LEADERBOARD.md goes by: parameters, bytes_on_disk, ... (a wrong one lists all)."
+        ),
+    ] = "parameters",
     since: Annotated[
         str | None, typer.Option(metavar="REV", help="Then say what moved against the files at this git revision.")
     ] = None,
@@ -49,7 +59,7 @@ def leaderboard(
         for result in taken:
             typer.echo(write_record(results, result.record, result.samples))
         warn(problems)
-    problems = build(results, output, check=check)
+    problems = build(results, output, check=check, tasks=names(tasks or ""), axis=size)
     warn(problems)
     if not check:
         typer.echo(output)
