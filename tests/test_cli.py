@@ -213,6 +213,9 @@ def test_the_main_job(kd, tiny):
     assert "half-forward_kl" in (tiny / "LEADERBOARD.md").read_text()
     assert kd(*board, "--check")[0] == 0
     assert kd(*board, "--check", "--add", tiny)[0] == 2
+    code, out, err = kd(*board, "--tasks", "fictqa_kd_en_onesho")
+    assert code == 2 and "there are fictqa_kd_en_oneshot" in err
+    assert "bytes_on_disk" in kd(*board, "--size", "weight")[2]
     (tiny / "results" / "damaged.json").write_text("{")
     code, out, err = kd(*board)
     assert code == 1 and "damaged.json" in err and "LEADERBOARD.md" in out
@@ -222,8 +225,11 @@ def test_the_main_job(kd, tiny):
     code, out, err = kd(*names, "--json")
     assert (code, err) == (0, "")
     compared = json.loads(out)
-    assert [row["task"] for row in compared] == ["fictqa_kd_en_oneshot", "fictqa_kd_en_zeroshot"]
-    assert all(row["count"] == 4 and row["mcnemar"]["metric"] == "em" for row in compared)
+    *by_task, together = compared
+    assert [row["task"] for row in by_task] == ["fictqa_kd_en_oneshot", "fictqa_kd_en_zeroshot"]
+    assert all(row["count"] == 4 and row["mcnemar"]["metric"] == "em" for row in by_task)
+    assert together["task"] == "all 2 tasks together" and together["count"] == 8
+    assert [kind["kind"] for kind in together["kinds"] if kind["by"] == "prompt"] == ["one-shot", "zero-shot"]
     assert {kind["by"] for kind in compared[0]["kinds"]} >= {"question word", "passage length"}
     code, out, err = kd(*names[:-1], '{"size": 13}', "--tasks", "fictqa_kd_en_oneshot")
     assert code == 0

@@ -28,6 +28,7 @@ from kd_bench.errors import UserError
         "kd-bench leaderboard --since HEAD~1",
         "kd-bench leaderboard --check --since HEAD~1",
         "kd-bench leaderboard --add lm_eval_output/",
+        "kd-bench leaderboard --tasks squad_kd_zeroshot,squad_kd_oneshot --size bytes_on_disk",
         "kd-bench leaderboard --results my/results --output my/LEADERBOARD.md",
         "kd-bench leaderboard --every-eval-ever EEE_datastore/",
     )
@@ -41,6 +42,15 @@ def leaderboard(
     add: Annotated[
         Path | None, typer.Option(help="First take in what `lm_eval --output_path FOLDER --log_samples` wrote.")
     ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Rank over these tasks, separated by commas; without it, over all of a run.")
+    ] = None,
+    size: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE", help="What LEADERBOARD.md goes by: parameters, bytes_on_disk, ... (a wrong one lists all)."
+        ),
+    ] = "parameters",
     since: Annotated[
         str | None,
         typer.Option(metavar="REV", help="Then say what moved since this git revision; with --check, refuse it."),
@@ -69,7 +79,7 @@ def leaderboard(
         for result in taken:
             typer.echo(write_record(results, result.record, result.samples))
         warn(problems)
-    problems = build(results, output, check=check)
+    problems = build(results, output, check=check, tasks=names(tasks or ""), axis=size)
     if check:
         audited = [*audit(results), *(audit_since(results, since) if since else [])]
         problems = list(dict.fromkeys([*problems, *audited]))  # both name what does not read

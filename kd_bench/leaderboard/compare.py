@@ -3,11 +3,12 @@ most."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import NamedTuple
 
 from kd_bench.errors import UserError
+from kd_bench.leaderboard.names import data_set, language, prompt_setting
 from kd_bench.leaderboard.paired import aligned, change
 from kd_bench.leaderboard.ranking import headline_of, table_key
 from kd_bench.leaderboard.schema import Result
@@ -148,6 +149,46 @@ def compare(
         kinds=found,
         questions=[question for question in questions if question.a != question.b],
     )
+
+
+def together(found: list[tuple[list[Result], list[Result]]], metric: str | None = None) -> Comparison | None:
+    """The `pairs` of several tasks as one comparison over all their questions, with the kinds of task: language, data
+    set, prompt setting; those that tell none apart are left out.
+
+    Passages that several tasks share count once. None with one task, or where the tasks have no such score in common, a
+    task's questions can't be paired, or a side's seeds differ between tasks.
+    """
+    records = [result.record for pair in found for side in pair for result in side]
+    shared = set.intersection(*(set(record.scores) for record in records))
+    seeds = [{tuple(sorted(str(r.record.seed) for r in pair[side])) for pair in found} for side in (0, 1)]
+    if len(found) < 2 or not shared or (metric and metric not in shared) or any(len(some) > 1 for some in seeds):
+        return None
+    metric = metric or headline_of(shared)
+    if any(aligned(*pair, metric) is None for pair in found):
+        return None
+    sides = [_joined([sorted(pair[side], key=lambda r: str(r.record.seed)) for pair in found]) for side in (0, 1)]
+    kinds: dict[str, dict[str, str]] = {"language": {}, "data set": {}, "prompt": {}}
+    for left, _ in found:
+        task = left[0].record.task
+        told = language(task.name), data_set(task.name), prompt_setting(task.num_fewshot)
+        for by, kind in zip(kinds, told):
+            kinds[by] |= {_joint_id(left[0], line): kind for line in left[0].samples if kind}
+    kinds = {by: kind_of for by, kind_of in kinds.items() if len({*kind_of.values()}) > 1}
+    made = compare(*sides, metric, kinds)
+    # Its questions stand under their own tasks, and McNemar's test would take one question in two prompts for two.
+    return replace(made, task=f"all {len(found)} tasks together", mcnemar=None, questions=[])
+
+
+def _joint_id(result: Result, line: dict) -> str:
+    return f"{result.record.task.name} {line['id']}"
+
+
+def _joined(by_task: list[list[Result]]) -> list[Result]:
+    """One result a seed, with the questions of all tasks."""
+    return [
+        Result(own[0].record, [line | {"id": _joint_id(some, line)} for some in own for line in some.samples])
+        for own in zip(*by_task)
+    ]
 
 
 def differing(a: list[Result], b: list[Result], metric: str, every: bool = False) -> list[Question]:

@@ -75,6 +75,22 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def hardware(parts: dict) -> str:
+    """{"cpu": "X", "cores": 2, "memory_bytes": 8e9, "gpus": []} as "X, 2 cores, 8.0 GB, no GPU"; other keys as they
+    are."""
+    told = []
+    for key, value in sorted(parts.items()):
+        if key == "gpus":
+            told.append(", ".join(map(str, value)) if value else "no GPU")
+        elif key == "memory_bytes" and isinstance(value, int | float):
+            told.append(f"{size(value)} memory")
+        elif isinstance(value, int):
+            told.append(f"{value} {key}")
+        elif value is not None:
+            told.append(str(value) if key == "cpu" else f"{key} {value}")
+    return ", ".join(told)
+
+
 def grid(rows: list[list[str]], headers: list[str], left: int = 1) -> str:
     align = ["left"] * left + ["right"] * (len(headers) - left)
     return tabulating.tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True, colalign=align)

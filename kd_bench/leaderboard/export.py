@@ -8,38 +8,41 @@ from typing import Any
 
 from kd_bench.leaderboard.compare import differing
 from kd_bench.leaderboard.origin import average, reproduce_command
-from kd_bench.leaderboard.places import overall
+from kd_bench.leaderboard.places import rankings
 from kd_bench.leaderboard.ranking import tables
-from kd_bench.leaderboard.rows import Row, Table
+from kd_bench.leaderboard.rows import Overall, Ranking, Row, Table
 from kd_bench.leaderboard.schema import Result
 from kd_bench.leaderboard.statistics import Estimate
 
 DIGITS = 6  # more would differ with the machine's linear algebra
 EXAMPLES = 10  # questions each way on which a student and its teacher differ
-COSTS = ("train_seconds", "train_peak_memory_bytes", "evaluate_seconds", "generated_tokens_per_second")
+COSTS = ("train_seconds", "train_peak_memory_bytes", "evaluate_seconds")  # besides those that are sizes
 
 
-def as_data(results: Iterable[Result], found: list[Table] | None = None) -> dict[str, Any]:
-    """{"schema_version", "tables": [{"task", ..., "rows": [...]}], "overall": [...]}; estimates are {"value", "stderr",
-    "low", "high"}, None where undefined. Rows of models without a score on the table's questions have no "scores".
+def as_data(
+    results: Iterable[Result], found: list[Table] | None = None, ranked: list[Ranking] | None = None
+) -> dict[str, Any]:
+    """{"schema_version", "tables": [{"task", ..., "rows": [...]}], "overall": [{"name", "tasks", "students"}]};
+    estimates are {"value", "stderr", "low", "high"}, None where undefined; "efficient" is {size: true, false, or None
+    where it can't be told}. Rows of models without a score on the table's questions have no "scores"; a set of one task
+    is not in "overall", it is its table.
 
-    found: `tables(results)`, where they are at hand."""
+    found, ranked: `tables(results)` and `rankings(found)`, where they are at hand."""
     found = tables(results) if found is None else found
+    ranked = rankings(found) if ranked is None else ranked
     return _rounded(
         {
-            "schema_version": 1,
+            "schema_version": 2,
             "tables": [_table(table) for table in found],
             "overall": [
                 {
-                    "run": some.row.run,
-                    "model": some.row.name,
-                    "parameters": some.row.parameters,
-                    "above_floor": _estimate(some.kept),
-                    "rank": some.rank,
-                    "efficient": some.efficient,
-                    "missing": some.missing,
+                    "name": some.name,
+                    "tasks": some.tasks,
+                    "tables": some.tables,
+                    "students": [_overall(student) for student in some.students],
                 }
-                for some in overall(found)
+                for some in ranked
+                if len(some.tables) > 1
             ],
         }
     )
@@ -61,7 +64,7 @@ def as_csv(data: dict[str, Any]) -> str:
             line["floor"] = (table["floor"] or {"scores": {}})["scores"].get(table["headline"])
             for name in ("above_floor", "of_teacher", "gap_closed"):
                 line |= {name: row[name]["value"], f"{name}_low": row[name]["low"], f"{name}_high": row[name]["high"]}
-            line |= row["cost"]
+            line |= row["cost"] | {f"efficient_{axis}": told for axis, told in row["efficient"].items()}
             for metric, score in row["scores"].items():
                 line |= {metric: score["value"], f"{metric}_stderr": score["stderr"], f"{metric}_sd": score["std"]}
             lines.append({key: _inert(value) for key, value in line.items()})
@@ -106,9 +109,8 @@ def _row(row: Row, teacher: Row | None, headline: str) -> dict[str, Any]:
         "settings": (first and first.method) or {},
         "seeds": sorted({record.seed for record in records} - {None}),
         "layers": first and first.model.layers,
-        "parameters": row.parameters,
-        "parameters_without_embeddings": first and first.model.parameters_without_embeddings,
-        "bytes_on_disk": first and first.model.bytes_on_disk,
+        **row.sizes,
+        "machine": row.machine,
         "rank": row.rank,
         "efficient": row.efficient,
         "above_floor": _estimate(row.above_floor),
@@ -119,6 +121,18 @@ def _row(row: Row, teacher: Row | None, headline: str) -> dict[str, Any]:
         "provenance": [record.provenance.model_dump() for record in records],
         "reproduce": first and reproduce_command(first, row.results),
         "differs": _differs(row, teacher, headline),
+    }
+
+
+def _overall(student: Overall) -> dict[str, Any]:
+    return {
+        "run": student.row.run,
+        "model": student.row.name,
+        **student.sizes,
+        "above_floor": _estimate(student.kept),
+        "rank": student.rank,
+        "efficient": student.efficient,
+        "missing": student.missing,
     }
 
 

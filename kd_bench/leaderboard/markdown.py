@@ -2,39 +2,43 @@
 
 from collections.abc import Iterable
 
-from kd_bench.leaderboard.escape import MISSING, code, escape, grid, millions, percent
+from kd_bench.leaderboard.cells import ROLES, floor_score, metric_name, place, score, share, sized
+from kd_bench.leaderboard.escape import code, escape, grid, percent
+from kd_bench.leaderboard.names import prompt_setting
 from kd_bench.leaderboard.origin import costs, origins, provenance
-from kd_bench.leaderboard.places import overall
+from kd_bench.leaderboard.overview import over_tasks, overview, which_to_take
+from kd_bench.leaderboard.places import rankings
 from kd_bench.leaderboard.ranking import ANSWERABLE, by_model, order_of, tables
-from kd_bench.leaderboard.rows import NOT_STUDENTS, Contrast, Measure, Row, Table
+from kd_bench.leaderboard.rows import NOT_STUDENTS, Contrast, Ranking, Row, Table
 from kd_bench.leaderboard.schema import Result
+from kd_bench.leaderboard.sizes import AXES, DEFAULT
 from kd_bench.leaderboard.statistics import Estimate
-
-ROLES = {"sft": "fine-tuned"}
-METRICS = {"f1": "F1", "em": "EM", "rougeL": "ROUGE-L", ANSWERABLE: "F1, answerable"}
-SHOTS = {0: "zero-shot", 1: "one-shot"}
 
 INTRO = """\
 # Leaderboard
 
 <!-- Written by `kd-bench leaderboard` from the records in results/; changes made here are lost. -->
 
-Which student, distilled how, keeps how much of its teacher, and how sure is that?
+Which student, distilled how, keeps how much of its teacher, and how sure is that?"""
 
-**How to read it.** One table holds what was measured on the same questions. Scores are in per cent ± one standard
-error, which is clustered by passage, since the questions about one passage stand or fall together. With several seeds
-they are means, *sd* is the standard deviation between seeds, and intervals hold what other passages and other seeds
-could have changed; with one seed, other passages only.
+READING = """\
+## How to read it
+
+One table holds what was measured on the same questions. Scores are in per cent ± one standard error, which is clustered
+by passage, since the questions about one passage stand or fall together. With several seeds they are means, *sd* is the
+standard deviation between seeds, and intervals hold what other passages and other seeds could have changed; with one
+seed, other passages only.
 
 - The **floor** is what the best constant answer scores. Where half the questions have no answer, a model that always
   abstains scores about 50 and has learnt nothing.
 - **Above floor** is what a student keeps of what its teacher has learnt, (student − floor) / (teacher − floor), in the
   first score of the table, with the 95 % interval over passages. At 0 % a student is no better than the floor, at
-  100 % it is as good as its teacher. Students are ranked by it. It is undefined where the teacher itself is not
-  clearly above the floor.
+  100 % it is as good as its teacher. Students are ranked by it; over several tasks by its mean, and only those that
+  were measured on all of them. It is undefined where the teacher itself is not clearly above the floor.
 - **Rank**: the best student is 1, and so is every student that a test can't tell apart from it (paired by passage,
   corrected by Holm's method for testing all pairs, 5 %); the best of the rest is 2, and so on. Within a rank the
-  smaller is the better buy. **◆** marks the students that no other beats or equals in both parameters and retention.
+  smaller is the better buy and stands first. **◆** marks the students that no other beats or equals in both size and
+  retention.
 - **Of teacher** is the plain ratio, student / teacher. Most papers report it; where the floor is high, always
   abstaining may "keep" 80 % of a teacher by it.
 - **F1, answerable** is over the questions that have an answer; in brackets, its ratio to the teacher's. It can't be had
@@ -45,9 +49,20 @@ Beside each distilled student stands the same student *fine-tuned* on the same q
 *undistilled*, as it was before training. "–" stands for what was not measured or is not defined; nothing is averaged
 over it."""
 
+SAME_MACHINE = (
+    "Tokens a second and peak memory change with the machine: ◆ compares only students that were measured on the same"
+    " one, and stands beside none that was alone on its machine, or whose machine is not known."
+)
 
-def render(results: Iterable[Result], found: list[Table] | None = None) -> str:
-    """The whole page. `results` may come in any order. found: `tables(results)`, where they are at hand."""
+
+def render(
+    results: Iterable[Result],
+    found: list[Table] | None = None,
+    ranked: list[Ranking] | None = None,
+    axis: str = DEFAULT,
+) -> str:
+    """The whole page. `results` may come in any order. found, ranked: `tables(results)` and `rankings(found)`, where
+    they are at hand. axis: the size that it goes by."""
     results = sorted(results, key=order_of)
     if not results:
         return f"{INTRO}\n\nThere are no records yet; `kd-bench distill quickstart` makes the first.\n"
@@ -55,103 +70,20 @@ def render(results: Iterable[Result], found: list[Table] | None = None) -> str:
     # Every recipe's teacher is called teacher: on a page with several runs a name needs its run.
     names = {key: key[1] if len({run for run, _ in models}) == 1 else "/".join(key) for key in models}
     found = tables(results) if found is None else found
-    parts = [INTRO, *all_tasks(found, names), *overview(found, names)]
+    ranked = rankings(found, axis=axis) if ranked is None else ranked
+    whole = [some for some in ranked if some.whole]
+    parts = [INTRO, *which_to_take(whole, found, names, axis), *over_tasks(whole, names, axis)]
+    parts += [*overview(found, names, axis), READING, *([SAME_MACHINE] if AXES[axis].measured else [])]
     for table in found:
-        parts += section(table, names)
+        parts += section(table, names, axis)
     parts += ["## Models and cost", costs(models, names), *origins(models, names), *provenance(results)]
     return "\n\n".join(parts) + "\n"
 
 
-def metric_name(metric: str) -> str:
-    return METRICS.get(metric) or escape(metric.replace("_", " "))
-
-
-def score(measure: Measure | None) -> str:
-    if measure is None:
-        return MISSING
-    text = percent(measure.value)
-    if measure.stderr is not None:
-        text += f" ± {percent(measure.stderr)}"
-    return text if measure.std is None else f"{text} (sd {percent(measure.std)})"
-
-
-def share(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return MISSING
-    interval = "" if estimate.low is None else f" [{percent(estimate.low, 0)}, {percent(estimate.high, 0)}]"
-    return f"{percent(estimate.value, 0)} %{interval}"
-
-
-def all_tasks(found: list[Table], names: dict) -> list[str]:
-    """The students by their mean over all tables of their run."""
-    lines = [
-        [
-            place(some.rank, some.efficient),
-            code(names[some.row.run, some.row.name]),
-            sized(some.row),
-            share(some.kept),
-            ", ".join(map(code, some.missing)),
-        ]
-        for some in overall(found)
-    ]
-    missing = any(line[-1] for line in lines)
-    headers = ["Rank", "Student", "Parameters", "Above floor, mean", "Not measured on"]
-    if not missing:
-        lines, headers = [line[:-1] for line in lines], headers[:-1]
-    return ["## The students over all tasks", grid(lines, headers, left=2)] if lines else []
-
-
-def place(rank: int | None, efficient: bool) -> str:
-    return MISSING if rank is None else f"{rank} ◆" if efficient else str(rank)
-
-
-def overview(found: list[Table], names: dict) -> list[str]:
-    """The smallest of each table's first rank, where there is more than one table to look through."""
-    lines = []
-    for table in found:
-        ranked = [row for row in table.rows if row.rank == 1]
-        if not ranked:
-            continue
-        # A student that was fine-tuned without a teacher can be the one to take: that is what it stands there for.
-        student = min(ranked, key=lambda row: (row.parameters or 0, -(row.above_floor.value or 0)))
-        teacher = next((r for r in table.rows if (r.run, r.name) == (student.run, student.teacher)), None)
-        lines.append(
-            [
-                code(table.task),
-                code(names[student.run, student.name]),
-                resized(student),
-                metric_name(table.headline),
-                floor_score(table, table.headline),
-                score(teacher.scores.get(table.headline)) if teacher else MISSING,
-                score(student.scores.get(table.headline)),
-                share(student.above_floor),
-                f"{table.questions:,}",
-            ]
-        )
-    headers = ["Task", "Best student", "Parameters", "Score", "Floor", "Teacher", "Student", "Above floor", "Questions"]
-    return ["## The best student on each task", grid(lines, headers, left=2)] if len(found) > 1 and lines else []
-
-
-def floor_score(table: Table, metric: str) -> str:
-    value = table.floor.scores.get(metric) if table.floor else None
-    return MISSING if value is None else percent(value)
-
-
-def resized(row: Row) -> str:
-    """How much smaller than its teacher, as a change: "−19.7 %"."""
-    if row.fewer is None:
-        return MISSING
-    return f"{'+' if row.fewer < 0 else ''}{percent(-row.fewer)} %"
-
-
-def sized(row: Row) -> str:
-    return millions(row.parameters) + (f" ({resized(row)})" if row.fewer is not None else "")
-
-
-def section(table: Table, names: dict) -> list[str]:
+def section(table: Table, names: dict, axis: str) -> list[str]:
     """A table's heading, what it was measured on, the table, who beats whom, and what is the matter with it."""
     about = [
-        SHOTS.get(table.num_fewshot, f"{table.num_fewshot}-shot"),
+        prompt_setting(table.num_fewshot),
         f"{table.questions:,} questions" + (f" about {table.passages:,} passages" if table.passages else ""),
         f"split {escape(table.split)}" + (f" {code(table.split_hash)}" if table.split_hash else ", not verified"),
         f"task version {escape(table.version)}",
@@ -159,15 +91,15 @@ def section(table: Table, names: dict) -> list[str]:
     text = f"{about[0].capitalize()}, {', '.join(about[1:])}."
     if table.floor:
         text += f" The floor always answers “{escape(table.floor.answer)}”."
-    headers = ["Model", "Rank", "Parameters", metric_name(table.headline), "Above floor", "Of teacher"]
+    headers = ["Model", "Rank", AXES[axis].label, metric_name(table.headline), "Above floor", "Of teacher"]
     others = table.metrics[1:]
     rows = [["*floor*", "", "", floor_score(table, table.headline), "", "", *(floor_score(table, m) for m in others)]]
     for row in table.rows:
         rows.append(
             [
                 called(row, names),
-                "" if row.role in NOT_STUDENTS else place(row.rank, row.efficient),
-                sized(row),
+                "" if row.role in NOT_STUDENTS else place(row.rank, row.efficient, axis),
+                sized(row, axis),
                 score(row.scores.get(table.headline)),
                 *(["", ""] if row.role in NOT_STUDENTS else [share(row.above_floor), share(Estimate(row.kept.value))]),
                 *(cell(row, metric) for metric in others),

@@ -4,7 +4,18 @@ import shlex
 from collections.abc import Iterable
 from statistics import fmean
 
-from kd_bench.leaderboard.escape import MISSING, code, command, duration, escape, grid, millions, one_line, size
+from kd_bench.leaderboard.escape import (
+    MISSING,
+    code,
+    command,
+    duration,
+    escape,
+    grid,
+    hardware,
+    millions,
+    one_line,
+    size,
+)
 from kd_bench.leaderboard.rows import Models
 from kd_bench.leaderboard.schema import Record, Result
 
@@ -27,7 +38,7 @@ def average(records: list[Record], name: str) -> float | None:
 
 def costs(models: Models, names: dict) -> str:
     """What each model weighs and what it took to make; tokens a second as a range, since tasks differ in what they
-    ask."""
+    ask. Memory is the peak."""
     rows = []
     for key, results in sorted(models.items()):
         records = [result.record for result in results]
@@ -43,10 +54,12 @@ def costs(models: Models, names: dict) -> str:
                 size(model.bytes_on_disk),
                 duration(average(records, "train_seconds")),
                 size(average(records, "train_peak_memory_bytes")),
+                size(average(records, "evaluate_peak_memory_bytes")),
                 MISSING if not speeds else low if low == high else f"{low}–{high}",
             ]
         )
-    headers = ["Model", "Layers", "Parameters", "Without embeddings", "On disk", "Training", "Peak memory", "Tokens/s"]
+    weight = ["Layers", "Parameters", "Without embeddings", "On disk"]
+    headers = ["Model", *weight, "Training", "Training memory", "Evaluation memory", "Tokens/s"]
     return grid(rows, headers)
 
 
@@ -125,19 +138,3 @@ def provenance(results: list[Result]) -> list[str]:
 
 def distinct(texts: Iterable[str]) -> str:
     return ", ".join(sorted(set(texts) - {""}))
-
-
-def hardware(parts: dict) -> str:
-    """{"cpu": "X", "cores": 2, "memory_bytes": 8e9, "gpus": []} as "X, 2 cores, 8.0 GB, no GPU"; other keys as they
-    are."""
-    told = []
-    for key, value in sorted(parts.items()):
-        if key == "gpus":
-            told.append(", ".join(map(str, value)) if value else "no GPU")
-        elif key == "memory_bytes" and isinstance(value, int | float):
-            told.append(f"{size(value)} memory")
-        elif isinstance(value, int):
-            told.append(f"{value} {key}")
-        elif value is not None:
-            told.append(str(value) if key == "cpu" else f"{key} {value}")
-    return ", ".join(told)

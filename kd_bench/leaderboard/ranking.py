@@ -16,6 +16,7 @@ from kd_bench.leaderboard.places import placed, with_gaps
 from kd_bench.leaderboard.ranks import standing
 from kd_bench.leaderboard.rows import Contrast, Measure, Models, Row, Table
 from kd_bench.leaderboard.schema import Floor, Record, Result
+from kd_bench.leaderboard.sizes import machine, sizes_of
 from kd_bench.leaderboard.statistics import UNDEFINED
 
 HEADLINES = ("f1", "em", "exact_match", "acc")
@@ -152,7 +153,8 @@ def row(key: tuple[str, str], everything: Models, measured: Models, headline: st
         role=model.role,
         teacher=None if model.role == "teacher" else model.teacher,
         siblings=model.student or f"{model.source} {model.parameters}",
-        parameters=model.parameters,
+        sizes=sizes_of(model, mine),
+        machine=machine(mine),
         results=mine,
         scores=scores,
         kept=kept or UNDEFINED,

@@ -108,11 +108,13 @@ class Floor(Strict):
 
 
 class Cost(Strict):
-    """Seconds, bytes, and tokens a second; None where it was not measured."""
+    """Seconds, bytes, and tokens a second; None where it was not measured. What older records lack is written only
+    where it is there, so that they stay the same bytes."""
 
     train_seconds: Amount | None = None
     train_peak_memory_bytes: Count | None = None
     evaluate_seconds: Amount | None = None
+    evaluate_peak_memory_bytes: Count | None = Field(default=None, exclude_if=lambda value: value is None)
     generated_tokens_per_second: Amount | None = None
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_bench.errors import UserError
-from kd_bench.leaderboard.compare import Comparison, compare, find, pairs
+from kd_bench.leaderboard.compare import Comparison, compare, find, pairs, together
 from kd_bench.leaderboard.escape import MISSING, one_line, percent
 from kd_bench.leaderboard.record import read_results
 from kd_bench.leaderboard.statistics import Estimate
@@ -23,7 +23,8 @@ def compare_models(
     examples: int = 3,
     metadata: dict[str, Any] | None = None,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """(a dict a task: `Comparison`'s fields and "examples" {"a better", "b better"}; what to know besides).
+    """(a dict a task, then one over all of several: `Comparison`'s fields and "examples" {"a better", "b better"}; what
+    to know besides).
 
     a, b: names of models in the records of the folder `results`. tasks: of those that both have; None takes all. Where
     a task's data can't be read, its comparison lacks what needs the questions' text, and a note says why. Raises
@@ -49,6 +50,8 @@ def compare_models(
             missing += [f"{error.where}: {problem}" for problem in error.problems]
     if not rows:
         raise UserError("compare", missing)
+    if over_all := together(both, metric):
+        rows.append(_as_dict(over_all, {}, 0))
     return rows, [*notes, *missing]
 
 

@@ -25,8 +25,12 @@ def test_the_data_say_what_the_tables_say():
     assert kd["reproduce"] == "kd-bench distill recipes/run.yaml"
     assert row(data, "teacher")["rank"] is None and row(data, "teacher")["differs"] is None
     assert row(data, "raw", "toy2")["scores"] == {}
-    assert [some["model"] for some in data["overall"]] == ["kd", "raw", "tuned"]
-    assert data["overall"][1]["missing"] == ["toy2"] and data["overall"][1]["above_floor"]["value"] is None
+    (everything,) = data["overall"]
+    assert (everything["name"], everything["tasks"]) == ("all tasks", ["toy", "toy2"])
+    kd, raw, tuned = everything["students"]
+    assert [some["model"] for some in (kd, raw, tuned)] == ["kd", "raw", "tuned"]
+    assert raw["missing"] == ["toy2"] and raw["above_floor"]["value"] is None and raw["efficient"] == {}
+    assert kd["efficient"]["parameters"] is True and kd["efficient"]["evaluate_peak_memory_bytes"] is None
     assert json.loads(as_json(data)) == data
 
 

@@ -75,7 +75,7 @@ def test_missing_is_shown_as_missing_and_never_averaged():
 def test_overview_models_and_origins():
     text = render(RUN)
     overview = text[text.index("## The best student") : text.index("## toy\n")]
-    assert cells(overview, "`toy2`")[1:5] == ["`kd`", "−25.0 %", "F1", "50.0"]
+    assert cells(overview, "`toy2`")[1:5] == ["`kd`", "750 (−25.0 %)", "F1", "50.0"]
     assert "## The best student" not in render(RUN[:5])  # one table needs no overview
     everywhere = text[text.index("## The students over all tasks") : text.index("## The best student")]
     assert cells(everywhere, "1 ◆")[1:3] == ["`kd`", "750 (−25.0 %)"]
@@ -92,6 +92,42 @@ def test_overview_models_and_origins():
     assert "`lm_eval --model hf --model_args pretrained=hub/model --tasks toy`" in render([outside])
     ours = squad(GOOD, "m", "other", provenance__run="evaluate", provenance__recipe_hash=None)
     assert "`kd-bench evaluate hub/model --tasks toy`" in render([ours])
+
+
+def test_which_student_to_take_stands_first_by_size_class():
+    many = [
+        squad(TEACHER, "teacher", "teacher", model__parameters=10**9),
+        squad(GOOD, "large", model__parameters=4 * 10**8, method={"name": "jsd"}, model__bytes_on_disk=8 * 10**8),
+        squad(POOR, "larger", model__parameters=5 * 10**8, method={"name": "forward_kl"}, model__bytes_on_disk=10**8),
+        squad(POOR, "small", "sft", model__parameters=10**8, model__bytes_on_disk=2 * 10**8),
+    ]
+    text = render(many)
+    first = text[text.index("\n## ") : text.index("## How to read it")]
+    assert first.startswith("\n## Which student to take") and "On `toy`:" in first
+    assert cells(first, "50 M to 125 M")[1:4] == ["`small`", "100.0 M (−90.0 %)", "fine-tuned"]
+    assert cells(first, "300 M to 700 M")[1:4] == ["`large`", "400.0 M (−60.0 %)", "`jsd`"]
+    assert cells(first, "300 M to 700 M")[5:] == ["75.0", "87.5", "1"]
+    assert sum(line.startswith("| ") for line in first.splitlines()) == 3  # only the classes that have students
+    by_disk = render(many, axis="bytes_on_disk")
+    assert cells(by_disk, "under 250 MB")[1:3] == ["`larger`", "100 MB"]
+    assert cells(by_disk, "500 MB to 1 GB")[1:3] == ["`large`", "800 MB"]
+    assert "only students that were measured on the same" in render(many, axis="generated_tokens_per_second")
+    assert "## Which student to take" not in render(many[:1])
+
+
+def test_the_ranking_is_over_the_tasks_asked_for(tmp_path):
+    for some in RUN:
+        write_record(tmp_path / "results", *some)
+    page = tmp_path / "LEADERBOARD.md"
+    build(tmp_path / "results", page, tasks=["toy"])
+    assert "## The students over all tasks" not in page.read_text() and "On `toy`:" in page.read_text()
+    assert build(tmp_path / "results", page, tasks=["toy"], check=True) == []
+    build(tmp_path / "results", page)
+    assert cells(page.read_text(), "–   ")[1:] == ["`raw`", "750 (−25.0 %)", "–", "`toy2`"]
+    with pytest.raises(UserError, match="'tyo' is no task with a record here; there are toy"):
+        build(tmp_path / "results", page, tasks=["tyo"])
+    with pytest.raises(UserError, match="'weight' is no size"):
+        build(tmp_path / "results", page, axis="weight")
 
 
 def test_names_carry_their_run_where_there_are_several():

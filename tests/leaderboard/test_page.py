@@ -225,9 +225,9 @@ def test_plots_have_intervals_and_choices_of_axes(opened, data):
     assert set(sizes) == {"distilled", "fine-tuned", "undistilled", "teacher"} and sizes["distilled"] > 0
     assert sizes["teacher"] == 0
     assert {name for name, _ in page.evaluate(read, "shots-plot")} == {"distilled", "fine-tuned", "undistilled"}
-    page.locator("select[name=x]").select_option("bytes")
+    page.locator("select[name=x]").select_option("bytes_on_disk")
     until(page, "document.getElementById('size-plot').layout.xaxis.title.text.startsWith('Bytes')")
-    assert "x=bytes" in page.url
+    assert "x=bytes_on_disk" in page.url
     assert "table holds the same numbers" in page.locator("#size-plot").get_attribute("aria-label")
 
 
@@ -258,7 +258,7 @@ def test_the_address_holds_the_state(opened, data):
     page.locator("select[name=task]").select_option("toy")
     page.locator("select[name=shots]").select_option("0")
     page.locator("input[name=q]").fill("oo")
-    page.locator("select[name=x]").select_option("speed")
+    page.locator("select[name=x]").select_option("generated_tokens_per_second")
     page.locator(".tabulator-col[tabulator-field=name]").click()
     page.locator(".tabulator-row", has_text="poor").click()
     page.wait_for_selector("#drawer[open]")
@@ -267,7 +267,7 @@ def test_the_address_holds_the_state(opened, data):
     until(again, "window.ready")
     assert names(again) == names(page) == ["floor: “unanswerable”", "good", "poor"]
     assert again.locator("#drawer[open] h2").inner_text() == "poor"
-    assert again.locator("select[name=x]").input_value() == "speed"
+    assert again.locator("select[name=x]").input_value() == "generated_tokens_per_second"
     assert again.locator("input[name=q]").input_value() == "oo"
 
 
@@ -293,9 +293,63 @@ def test_dark_by_the_system_and_by_the_button(opened, data):
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_is_wider_than_the_screen(opened, data, width):
-    page = opened(data, width=width, task="toy")
+    page = opened(data, width=width, task="toy", open="toy_zeroshot/run/good")
     plotted(page)
+    page.get_by_text("Lost: 2 questions").click()
     assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert (
+        page.evaluate("(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth)(document.querySelector('dialog'))")
+        == 0
+    )
+
+
+def test_a_chosen_set_of_tasks(opened):
+    more = [
+        squad(TEACHER, "teacher", "teacher", task__name="rest_zeroshot"),
+        squad(GOOD, "good", task__name="rest_zeroshot"),
+    ]
+    data = as_data([*measured(), *more])
+    assert [some["name"] for some in data["overall"]] == ["all tasks", "all zero-shot tasks", "all toy tasks"]
+    page = opened(data)
+    page.locator("select[name=task]").select_option("mean over all toy tasks")
+    assert names(page) == ["teacher", "poor", "raw", "good"]
+    assert "averaged over toy_oneshot, toy_zeroshot" in page.locator("#about").inner_text()
+    shown = page.locator("#table .tabulator-col:visible").all_inner_texts()
+    assert any("toy_oneshot" in title for title in shown) and not any("rest" in title for title in shown)
+    again = page.context.new_page()
+    again.goto(page.url)
+    until(again, "window.ready")
+    assert names(again) == names(page)
+    assert again.locator("select[name=task]").input_value() == "mean:all toy tasks"
+    page.locator("select[name=task]").select_option("mean over all tasks")
+    assert names(page) == ["teacher", "good", "poor", "raw"]  # who lacks a task has no rank
+    ranks = page.locator("#table .tabulator-row .tabulator-cell[tabulator-field=rank]").all_inner_texts()
+    assert [text.strip() for text in ranks[1:]] == ["1 ◆", "–", "–"]
+
+
+def test_the_size_axis_orders_within_a_rank_and_marks_the_efficient(opened):
+    machines = {"good": "A", "poor": "A", "raw": "B", "teacher": "A"}
+    speeds = {"good": 50.0, "poor": 20.0, "raw": 30.0, "teacher": 5.0}
+    changed = []
+    for some in measured():
+        record, name = some.record, some.record.model.name
+        cost = record.cost.model_copy(update={"generated_tokens_per_second": speeds[name]})
+        provenance = record.provenance.model_copy(update={"hardware": {"cpu": machines[name]}})
+        changed.append(some._replace(record=record.model_copy(update={"cost": cost, "provenance": provenance})))
+    page = opened(as_data(changed), task="toy", shots=0)
+
+    def ranks():
+        cells = page.locator("#table .tabulator-row .tabulator-cell[tabulator-field=rank]").all_inner_texts()
+        return dict(zip(names(page), (text.strip() for text in cells)))
+
+    assert ranks() == {"floor: “unanswerable”": "", "teacher": "", "poor": "1 ◆", "raw": "1", "good": "1 ◆"}
+    page.locator("select[name=x]").select_option("generated_tokens_per_second")
+    page.wait_for_selector(".tabulator-col[tabulator-field=generated_tokens_per_second]")
+    assert list(ranks().items())[2:] == [("good", "1 ◆"), ("raw", "1"), ("poor", "1")]
+    until(page, "document.getElementById('size-note').textContent.includes('same one')")
+    page.locator("select[name=x]").select_option("evaluate_peak_memory_bytes")
+    until(page, "document.getElementById('size-note').textContent.includes('not shown: 3')")
+    assert list(ranks().items())[2:] == [("good", "1"), ("poor", "1"), ("raw", "1")]
 
 
 def test_hostile_text_is_only_text(opened, data):

@@ -1,5 +1,8 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from kd_bench.leaderboard.paired import retained
 from kd_bench.leaderboard.ranks import Standing, efficient, over_tasks, p_value, ranks, standing
@@ -38,6 +41,46 @@ def test_p_values_are_those_of_a_permutation_test():
     exact = np.mean(np.abs(moved @ signs) >= abs(moved.sum()) - 1e-12)
     assert 0.01 < exact < 0.2
     assert p_value(a, Standing(0.0, {})) == pytest.approx(exact, rel=0.25)
+
+
+def test_ranks_are_those_of_holms_steps_written_out():
+    """Holm 1979: the k-th smallest of m p-values is held against 0.05 / (m - k + 1), until one fails."""
+    told_apart = set()
+    for seed in range(30):
+        random = np.random.default_rng(seed)
+        own = {}
+        for name, level in zip("abcd", (0.6, 0.55, 0.4, 0.3)):
+            moved = random.normal(0, 0.01, size=25)
+            own[name] = Standing(level, {str(i): float(m - moved.mean()) for i, m in enumerate(moved)})
+        p = sorted((p_value(own[x], own[y]), x, y) for x, y in combinations("abcd", 2))
+        apart = set()
+        for step, (value, x, y) in enumerate(p):
+            if value > 0.05 / (len(p) - step):
+                break
+            apart.add((x, y))
+        expected, best, rank = {}, None, 0
+        for name in "abcd":  # the best first
+            if best is None or (best, name) in apart:
+                best, rank = name, rank + 1
+            expected[name] = rank
+        assert ranks(own) == expected
+        told_apart.add(len(apart))
+    assert len(told_apart) > 2  # some seeds tell more apart than others: the steps mattered
+
+
+def test_the_test_of_one_task_is_a_clustered_regression():
+    """With the same teacher and no floor: OLS of the questions' differences on a constant, clustered by passage."""
+    from statsmodels.api import OLS
+
+    teacher, a, b = models(0.9, 0.6, 0.55)
+    standings = [standing([some], [teacher], "f1", NOTHING) for some in (a, b)]
+    scores = [np.array([line["scores"]["f1"] for line in some.samples]) for some in (teacher, a, b)]
+    codes = np.arange(200) // 2
+    slope = (scores[1].sum() - scores[2].sum()) / scores[0].sum()
+    moved = scores[1] - scores[2] - slope * scores[0]  # linearised: what is left of the difference of the ratios
+    fitted = OLS(moved, np.ones(200)).fit(cov_type="cluster", cov_kwds={"groups": codes}, use_t=True)
+    ratio = slope * scores[0].mean() / fitted.bse[0]
+    assert p_value(*standings) == pytest.approx(2 * t.sf(abs(ratio), 99))
 
 
 def test_models_share_a_rank_until_they_are_told_apart():

@@ -13,10 +13,10 @@ function pairs(entries) {
   return list;
 }
 
-function grid(headers, lines, className = "scroll") {
+function grid(headers, lines) {
   const head = el("thead", {}, el("tr", {}, ...headers.map((text) => el("th", { scope: "col" }, text))));
   const body = el("tbody", {}, ...lines.map((cells) => el("tr", {}, ...cells.map((cell) => el("td", {}, cell)))));
-  return el("div", { className }, el("table", {}, head, body));
+  return el("div", { className: "scroll" }, el("table", {}, head, body));
 }
 
 function command(text) {
@@ -71,7 +71,7 @@ DRAWER.addEventListener("click", (event) => {
 function keptOf(row) {
   if (!isStudent(row)) return "";
   const entries = [
-    ["Rank", row.rank == null ? MISSING : `${row.rank}${row.efficient ? " ◆ efficient" : ""}`],
+    ["Rank", row.rank == null ? MISSING : `${row.rank}${row.efficient[state.x] ? ` ◆ efficient by ${SIZES[state.x][0].toLowerCase()}` : ""}`],
     ["Above floor", aboveOf(row)],
   ];
   if (row.table != null)
@@ -123,13 +123,17 @@ function differences(row) {
   const found = row.raw.differs;
   if (!found) return [];
   const list = (title, count, some) => {
-    const lines = some.map((q) => [
-      el("code", {}, q.id),
-      percent(q.student, 0),
-      asText(q.student_wrote).trim(),
-      percent(q.teacher, 0),
-      asText(q.teacher_wrote).trim(),
-    ]);
+    const lines = some.map((q) =>
+      el(
+        "li",
+        {},
+        el("code", {}, q.id),
+        pairs([
+          [`It wrote, ${percent(q.student, 0)} %`, asText(q.student_wrote).trim()],
+          [`Teacher, ${percent(q.teacher, 0)} %`, asText(q.teacher_wrote).trim()],
+        ]),
+      ),
+    );
     const shown = count > some.length ? `, ${some.length} shown` : "";
     const summary = el(
       "summary",
@@ -141,7 +145,7 @@ function differences(row) {
           "details",
           {},
           summary,
-          grid(["Question", "Score", "It wrote", "Teacher", "Teacher wrote"], lines, "scroll prose"),
+          el("ul", { className: "questions" }, ...lines),
         )
       : el("p", {}, `${title}: none.`);
   };
@@ -154,7 +158,7 @@ function differences(row) {
       el(
         "p",
         { className: "aside" },
-        "Records hold no questions or passages: the data sets' licences do not allow it. Where the data is, this shows them:",
+        "The records hold no questions, passages or gold answers: these stay with the data sets and their licences. Where the data is at hand, this command shows them beside both answers:",
       ),
       command(`kd-bench compare ${name(row.model)} ${name(row.teacher)} --tasks ${shellWord(row.task)}`),
     ),
@@ -165,16 +169,17 @@ function origins(row) {
   const { raw } = row.table == null ? byModel.get(modelKey(row))[0] : row;
   const about = [
     ["Parameters", `${millions(row.parameters)} ${fewer(row)}`],
-    ["Without embeddings", millions(row.body)],
-    ["On disk", bytes(row.bytes)],
+    ["Without embeddings", millions(row.parameters_without_embeddings)],
+    ["On disk", bytes(row.bytes_on_disk)],
     ["Layers", raw.layers],
     ["Family", raw.family],
     ["From", raw.source],
     ["Seeds", raw.seeds.join(", ") || MISSING],
-    ["Tokens a second", speed(row.speed)],
+    ["Tokens a second", speed(row[SPEED])],
     ["Training", duration(raw.cost.train_seconds)],
-    ["Peak memory", bytes(raw.cost.train_peak_memory_bytes)],
+    ["Its peak memory", bytes(raw.cost.train_peak_memory_bytes)],
     ["Evaluation", duration(raw.cost.evaluate_seconds)],
+    ["Its peak memory", bytes(row.evaluate_peak_memory_bytes)],
   ];
   if (row.table != null) {
     const one = DATA.tables[row.table];
@@ -199,7 +204,7 @@ function origins(row) {
       [
         "Hardware",
         Object.entries(some.hardware ?? {})
-          .map(([name, value]) => `${name} ${name === "memory_bytes" ? bytes(value) : asText(value)}`)
+          .map(([name, value]) => hardware(name, value))
           .join(", ") || MISSING,
       ],
     ]),
@@ -210,6 +215,12 @@ function origins(row) {
     Object.keys(raw.settings).length ? section("Settings", pairs(Object.entries(raw.settings))) : "",
     provenance.length ? section("Provenance", ...provenance) : "",
   ];
+}
+
+function hardware(name, value) {
+  if (name === "memory_bytes") return `${bytes(value)} memory`;
+  if (name === "gpus" && Array.isArray(value)) return value.join(", ") || "no GPU";
+  return name === "cpu" ? asText(value) : name === "cores" ? `${asText(value)} cores` : `${name} ${asText(value)}`;
 }
 
 function duration(seconds) {

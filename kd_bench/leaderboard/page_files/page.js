@@ -32,7 +32,7 @@ function changed(some) {
 }
 
 function tablesInView() {
-  if (state.task === MEAN) return [];
+  if (setOf(state.task)) return [];
   return DATA.tables.filter(
     (one) =>
       (!state.task || baseOf(one.task) === state.task) && (!state.shots || String(one.num_fewshot) === state.shots),
@@ -50,8 +50,8 @@ const matchesModel = (row) =>
     .every((word) => row.words.includes(word));
 
 function matches(row) {
-  const task = state.task === "" ? row.base !== MEAN : row.base === state.task;
-  const shots = !state.shots || state.task === MEAN || String(row.shots) === state.shots;
+  const task = state.task === "" ? row.table != null : row.base === state.task;
+  const shots = !state.shots || setOf(state.task) || String(row.shots) === state.shots;
   return task && shots && matchesModel(row);
 }
 
@@ -63,7 +63,7 @@ function fillFilters() {
   };
   const all = [["", "all"]];
   options("task", [
-    ...(DATA.overall.length ? [[MEAN, "mean over all tasks"]] : []),
+    ...DATA.overall.map((set, number) => [meanOf(set, number), `mean over ${set.name}`]),
     ["", "every task"],
     ...distinct(DATA.tables.map((one) => baseOf(one.task))).map((base) => [base, base]),
   ]);
@@ -88,7 +88,7 @@ function showFilters() {
     FORM.elements[name].value = state[name];
     if (FORM.elements[name].selectedIndex === -1) changed({ [name]: (FORM.elements[name].value = DEFAULTS[name]) });
   }
-  FORM.elements.shots.disabled = state.task === MEAN;
+  FORM.elements.shots.disabled = Boolean(setOf(state.task));
 }
 
 function refresh() {
@@ -97,19 +97,25 @@ function refresh() {
   describe();
 }
 
+// Another size: the smaller one within a rank may be another student.
+function reorder() {
+  table.replaceData(ROWS.sort(byPlace)).then(refresh);
+}
+
 function describe() {
   const rows = ROWS.filter(matches);
   drawSoon();
   answer(rows);
   byElement("count").textContent = `${rows.length.toLocaleString("en")} row${rows.length === 1 ? "" : "s"}`;
-  const inView = tablesInView();
+  const inView = tablesInView(),
+    set = setOf(state.task);
   byElement("about").textContent =
     inView.length === 1
       ? measuredOn(inView[0])
-      : state.task === MEAN
-        ? "Retention above the floor, averaged over the tasks and task by task."
+      : set
+        ? `Retention above the floor, averaged over ${set.tasks.join(", ")}, and task by task. Only who was measured on all of them has a mean and a rank.`
         : "";
-  const notes = (state.task === MEAN ? DATA.tables : inView).flatMap((one) =>
+  const notes = (set ? set.tables.map((number) => DATA.tables[number]) : inView).flatMap((one) =>
     one.notes.map((note) => el("li", {}, `${one.task}: ${note}`)),
   );
   byElement("notes").replaceChildren(...notes);
@@ -120,10 +126,15 @@ let drawing;
 function drawSoon() {
   clearTimeout(drawing);
   drawing = setTimeout(() => {
-    sizePlot(ROWS.filter(matches));
     shotsPlot(
-      ROWS.filter((row) => row.table != null && [MEAN, "", row.base].includes(state.task) && matchesModel(row)),
+      ROWS.filter(
+        (row) =>
+          row.table != null &&
+          (setOf(state.task)?.tables.includes(row.table) ?? ["", row.base].includes(state.task)) &&
+          matchesModel(row),
+      ),
     );
+    sizePlot(ROWS.filter(matches)); // last: it takes the room that the other leaves
   }, 100);
 }
 
@@ -144,9 +155,14 @@ function answer(rows) {
     const equal = others.filter((row) => row.rank === best.rank).length;
     const link = el("button", { type: "button", className: "link" }, best.name);
     link.addEventListener("click", () => openDrawer(best.id));
-    const size = fewer(best)
-      ? `${millions(best.parameters)} parameters, ${fewer(best)}`
-      : `${millions(best.parameters)} parameters`;
+    const [title, written] = SIZES[state.x];
+    const size = [
+      `${millions(best.parameters)} parameters`,
+      fewer(best),
+      state.x === "parameters" ? "" : `${title.toLowerCase()}: ${written(best[state.x])}`,
+    ]
+      .filter(Boolean)
+      .join(", ");
     return el(
       "p",
       {},
@@ -199,13 +215,13 @@ function start() {
     document.addEventListener(kind, ({ target }) => {
       if (target.form !== FORM || state[target.name] === target.value) return;
       changed({ [target.name]: target.value });
-      refresh();
+      target.name === "x" ? reorder() : refresh();
     });
   }
   FORM.addEventListener("reset", (event) => {
     event.preventDefault();
     changed({ ...DEFAULTS, sort: state.sort });
-    refresh();
+    reorder();
   });
   byElement("download").addEventListener("click", downloadCsv);
   window.addEventListener("hashchange", () => location.reload());

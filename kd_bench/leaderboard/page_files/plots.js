@@ -50,6 +50,7 @@ function draw(id, traces, shape) {
   const div = document.getElementById(id);
   const isNew = !div.data;
   Plotly.react(div, traces, shape, CONFIG);
+  if (div.clientWidth !== div._fullLayout.width) Plotly.Plots.resize(div); // the other plot came or went
   if (isNew) div.on("plotly_click", ({ points }) => points[0].customdata && openDrawer(points[0].customdata));
 }
 
@@ -97,7 +98,10 @@ function namesOf(points, side) {
     type: "scatter",
     hoverinfo: "skip",
     showlegend: false,
-    textposition: side,
+    textposition: students.map(({ y }) => {
+      const near = students.map((other) => other.y - y).filter((gap) => gap && Math.abs(gap) < 0.08);
+      return near.some((gap) => gap > 0) ? "bottom right" : near.length ? "top right" : side;
+    }),
     x: students.map((p) => p.x),
     y: students.map((p) => p.y),
     text: students.map((p) => `  ${plain(p.row.name)}`),
@@ -115,18 +119,20 @@ const hoverOf = (row) => [
   row.name,
   row.task,
   `${millions(row.parameters)} parameters ${fewer(row)}`,
-  `rank ${row.rank ?? MISSING}${row.efficient ? " ◆" : ""}`,
+  `rank ${row.rank ?? MISSING}${row.efficient[state.x] ? " ◆" : ""}`,
 ];
 const aboveOf = (row) => kept({ value: row.above, low: row.aboveLow, high: row.aboveHigh });
 
 function sizePlot(rows) {
   const [title, written] = SIZES[state.x];
+  const onMachine = ON_A_MACHINE.includes(state.x);
   const teachers = new Map(
     rows.filter((row) => row.role === "teacher").map((row) => [`${modelKey(row)} ${row[state.x]}`, row]),
   );
   const plotted = [...rows.filter(isStudent), ...teachers.values()].filter(
     (row) => row.above != null && row[state.x] > 0,
   );
+  const unmeasured = rows.filter((row) => isStudent(row) && row.above != null && row[state.x] == null).length;
   const bothPrompts = new Set(plotted.map((row) => row.shots > 0)).size > 1;
   const points = plotted.map((row) => ({
     row,
@@ -134,13 +140,20 @@ function sizePlot(rows) {
     y: row.above,
     hollow: bothPrompts && row.shots > 0,
     ...(isStudent(row) ? { yLow: row.aboveLow, yHigh: row.aboveHigh } : {}),
-    hover: [...hoverOf(row), `${title}: ${written(row[state.x])}`, `Above floor: ${aboveOf(row)}`],
+    hover: [
+      ...hoverOf(row),
+      ...(state.x === "parameters" ? [] : [`${title}: ${written(row[state.x])}${onMachine ? ` on ${row.machine}` : ""}`]),
+      `Above floor: ${aboveOf(row)}`,
+    ],
   }));
   beside(points);
   const best = new Map();
-  for (const p of points.filter((p) => p.row.efficient)) best.set(p.row.table, [...(best.get(p.row.table) ?? []), p]);
+  for (const p of points.filter((p) => p.row.efficient[state.x])) {
+    const key = JSON.stringify([p.row.base, p.row.table, onMachine && p.row.machine]);
+    best.set(key, [...(best.get(key) ?? []), p]);
+  }
   const lines = [...best.values()].map((of, i) => {
-    of.sort((a, b) => a.row.parameters - b.row.parameters);
+    of.sort((a, b) => a.x - b.x);
     return {
       name: "◆ efficient",
       showlegend: i === 0,
@@ -196,6 +209,8 @@ function sizePlot(rows) {
     points.length > MOST_BARS ? "So many bars would hide the points: filter to see them." : "",
     bothPrompts ? "Hollow points: with demonstrations." : "",
     points.some((p) => p.moved) ? "Students of equal size stand side by side." : "",
+    unmeasured ? `Without this size, and not shown: ${unmeasured}.` : "",
+    onMachine ? "It depends on the machine: ◆ compares only students that were measured on the same one." : "",
   ]
     .filter(Boolean)
     .join(" ");
@@ -218,15 +233,18 @@ function beside(points) {
 
 function logTicks(values) {
   if (!values.length) return [[], [0, 1]];
-  const low = Math.min(...values) / 1.06,
-    high = Math.max(...values) * 1.06;
+  const margin = Math.max(1.06, (Math.max(...values) / Math.min(...values)) ** 0.08);
+  const low = Math.min(...values) / margin,
+    high = Math.max(...values) * margin;
   const ticks = [];
   const steps =
     high / low < 3
       ? [1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.7, 2, 2.5, 3, 4, 5, 6, 7, 8, 9]
-      : high / low < 30
+      : high / low < 30 && !NARROW.matches
         ? [1, 2, 3, 5]
-        : [1];
+        : high / low < 300
+          ? [1, 3]
+          : [1];
   for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
     ticks.push(...steps.map((step) => step * 10 ** power).filter((tick) => tick >= low && tick <= high));
   }

@@ -3,7 +3,7 @@
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const MISSING = "–";
-const MEAN = "mean"; // the pseudo-task: a student over all tasks of its run
+const MEAN = "mean"; // begins the pseudo-tasks: a student over a set of tasks
 const ROLES = { distilled: "distilled", sft: "fine-tuned", undistilled: "undistilled" };
 const METRICS = {
   f1: "F1",
@@ -16,10 +16,13 @@ const METRICS = {
 const SHOTS = { 0: "zero-shot", 1: "one-shot" };
 const SIZES = {
   parameters: ["Parameters", millions],
-  body: ["Parameters without embeddings", millions],
-  bytes: ["Bytes on disk", bytes],
-  speed: ["Generated tokens a second", speed],
+  parameters_without_embeddings: ["Parameters without embeddings", millions],
+  bytes_on_disk: ["Bytes on disk", bytes],
+  evaluate_peak_memory_bytes: ["Peak memory", bytes],
+  generated_tokens_per_second: ["Tokens a second", speed],
 };
+const ON_A_MACHINE = ["evaluate_peak_memory_bytes", "generated_tokens_per_second"]; // comparable on the same one only
+const SPEED = "generated_tokens_per_second"; // the one where more is better
 
 function percent(share, digits = 1) {
   if (share == null) return MISSING;
@@ -59,6 +62,8 @@ function speed(number) {
 
 const shotsName = (count) => SHOTS[count] ?? `${count}-shot`;
 const metricName = (metric) => METRICS[metric] ?? metric.replaceAll("_", " ");
+const meanOf = (set, number) => (number ? `${MEAN}:${set.name}` : MEAN); // the first set is the one to begin with
+const setOf = (task) => DATA.overall.find((set, number) => meanOf(set, number) === task);
 const baseOf = (task) => task.replace(/_(zero|one)shot$/, "");
 const isStudent = (row) => row.role in ROLES;
 const modelKey = (row) => JSON.stringify([row.run, row.model]);
@@ -102,7 +107,7 @@ function flatten() {
   };
 
   DATA.tables.forEach((table, number) => {
-    const place = { table: number, task: table.task, base: baseOf(table.task), shots: table.num_fewshot };
+    const place = { place: number, table: number, task: table.task, base: baseOf(table.task), shots: table.num_fewshot };
     if (table.floor) {
       const measures = Object.fromEntries(Object.entries(table.floor.scores).map(([name, value]) => [name, { value }]));
       add({
@@ -111,6 +116,7 @@ function flatten() {
         run: "",
         model: `floor: “${table.floor.answer}”`,
         role: "floor",
+        efficient: {},
         ...scores(table, measures),
         raw: { scores: measures },
       });
@@ -130,65 +136,71 @@ function flatten() {
       source: raw.source,
       rank: raw.rank,
       efficient: raw.efficient,
-      parameters: raw.parameters,
-      body: raw.parameters_without_embeddings,
-      bytes: raw.bytes_on_disk,
-      speed: raw.cost.generated_tokens_per_second,
+      machine: raw.machine,
+      ...sizesOf(raw),
     }));
-    for (const row of own.sort(byPlace)) {
+    for (const row of own) {
       const key = modelKey(add(row));
       byModel.set(key, [...(byModel.get(key) ?? []), row]);
     }
   });
-  for (const raw of [...wholeTeachers(), ...DATA.overall]) {
-    const own = byModel.get(modelKey(raw));
-    const speeds = own.map((row) => row.speed);
-    const row = {
-      ...own[0],
-      ...estimates(raw),
-      raw,
-      id: [MEAN, raw.run, raw.model].join("/"),
-      table: null,
-      task: "Mean over all tasks",
-      base: MEAN,
-      shots: null,
-      rank: raw.rank,
-      efficient: raw.efficient,
-      score: null,
-      stderr: null,
-      speed: speeds.includes(null) ? null : speeds.reduce((a, b) => a + b) / speeds.length,
-    };
-    metrics.forEach((_, i) => (row[`metric${i}`] = null));
-    for (const one of own) row[`above${one.table}`] = one.above;
-    add(row);
-  }
+  DATA.overall.forEach((set, number) => {
+    for (const raw of [...wholeTeachers(set), ...set.students]) {
+      const own = byModel.get(modelKey(raw));
+      const row = {
+        ...own[0],
+        ...estimates(raw),
+        ...sizesOf(raw),
+        raw,
+        id: [meanOf(set, number), raw.run, raw.model].join("/"),
+        place: DATA.tables.length + number,
+        table: null,
+        task: `Mean over ${set.name}`,
+        base: meanOf(set, number),
+        shots: null,
+        rank: raw.rank,
+        efficient: raw.efficient,
+        score: null,
+        stderr: null,
+      };
+      metrics.forEach((_, i) => (row[`metric${i}`] = null));
+      for (const one of own) row[`above${one.table}`] = one.above;
+      add(row);
+    }
+  });
   return [rows, headline, metrics];
 }
 
-// A teacher keeps all of itself on each task, so on the mean of them too.
-function wholeTeachers() {
-  const teachers = [...byModel.values()].filter(
-    (own) => own[0].role === "teacher" && own.every((row) => row.above != null),
-  );
-  return DATA.overall.length
-    ? teachers.map(([{ run, model, raw }]) => ({
-        run,
-        model,
-        above_floor: raw.above_floor,
-        rank: null,
-        efficient: false,
-        missing: [],
-      }))
-    : [];
+function sizesOf(raw) {
+  return Object.fromEntries(Object.keys(SIZES).map((axis) => [axis, raw[axis] ?? null]));
 }
 
-// What to compare with stands first, then the students by rank, the smaller first, then what has no rank.
+// A teacher keeps all of itself on each task, so on the mean of them too.
+function wholeTeachers(set) {
+  return [...byModel.values()].flatMap((rows) => {
+    const own = rows.filter((row) => set.tables.includes(row.table));
+    if (rows[0].role !== "teacher" || own.length < set.tables.length || own.some((row) => row.above == null)) return [];
+    const speeds = own.map((row) => row[SPEED]);
+    return {
+      ...own[0].raw,
+      [SPEED]: speeds.includes(null) ? null : speeds.reduce((a, b) => a + b) / speeds.length,
+      efficient: {},
+      missing: [],
+    };
+  });
+}
+
+// Within a table what to compare with stands first, then the students by rank, the smaller in the chosen size first, then
+// what has no rank.
 function byPlace(a, b) {
-  const group = (row) => (row.role === "teacher" ? 0 : row.rank != null ? 1 : row.role === "other" ? 3 : 2);
+  const size = (row) => (row[state.x] == null ? Infinity : state.x === SPEED ? -row[SPEED] : row[state.x]);
+  const group = ({ role, rank }) =>
+    role === "floor" ? 0 : role === "teacher" ? 1 : rank != null ? 2 : role === "other" ? 4 : 3;
   return (
+    a.place - b.place ||
     group(a) - group(b) ||
     (a.rank ?? 0) - (b.rank ?? 0) ||
-    (a.parameters ?? 0) - (b.parameters ?? 0) ||
+    (size(a) === size(b) ? 0 : size(a) - size(b)) ||
     (b.above ?? -1) - (a.above ?? -1)
   );
 }

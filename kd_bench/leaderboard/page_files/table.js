@@ -14,6 +14,7 @@ function undefinedLast(a, b, rowA, rowB, column, direction) {
 // Elements, not strings: Tabulator would read a string as HTML.
 const cellOf = (text) => (cell) => text(cell.getData());
 const words = (text) => (cell) => el("span", {}, text(cell.getData()));
+const breakable = (text) => el("span", {}, ...text.split(/(?<=[/_-])/).flatMap((part) => [part, el("wbr")]));
 const twoLines = (text, aside) => (aside ? el("span", {}, text, el("small", {}, aside)) : el("span", {}, text));
 
 function keptCell(value, low, high) {
@@ -50,7 +51,7 @@ function columns() {
       frozen: true,
       hozAlign: "center",
       formatter: words((row) =>
-        row.rank == null ? (isStudent(row) ? MISSING : "") : `${row.rank}${row.efficient ? " ◆" : ""}`,
+        row.rank == null ? (isStudent(row) ? MISSING : "") : `${row.rank}${row.efficient[state.x] ? " ◆" : ""}`,
       ),
     },
     {
@@ -60,7 +61,7 @@ function columns() {
       widthGrow: 1.5,
       frozen: true,
       cssClass: "wraps",
-      formatter: words((row) => row.name),
+      formatter: cellOf((row) => breakable(row.name)),
     },
     {
       title: "Role",
@@ -74,14 +75,6 @@ function columns() {
     { title: "Task", field: "task", minWidth: 150, cssClass: "wraps", formatter: words((row) => row.task) },
     { title: "Prompt", field: "shots", minWidth: 88, formatter: words((row) => shotsName(row.shots)) },
     {
-      title: "Parameters",
-      field: "parameters",
-      minWidth: 114,
-      ...numbers,
-      headerSortStartingDir: "asc",
-      formatter: cellOf((row) => twoLines(millions(row.parameters), fewer(row))),
-    },
-    {
       title: "Above floor",
       field: "above",
       minWidth: 128,
@@ -89,6 +82,24 @@ function columns() {
       ...numbers,
       formatter: keptCell("above", "aboveLow", "aboveHigh"),
     },
+    {
+      title: "Parameters",
+      field: "parameters",
+      minWidth: 114,
+      ...numbers,
+      headerSortStartingDir: "asc",
+      formatter: cellOf((row) => twoLines(millions(row.parameters), fewer(row))),
+    },
+    ...Object.entries(SIZES)
+      .filter(([axis]) => axis !== "parameters")
+      .map(([axis, [title, written]]) => ({
+        title,
+        field: axis,
+        minWidth: 120,
+        ...numbers,
+        headerSortStartingDir: axis === SPEED ? "desc" : "asc",
+        formatter: words((row) => written(row[axis])),
+      })),
     ...DATA.tables.map((one, i) => ({
       title: one.task,
       field: `above${i}`,
@@ -118,7 +129,6 @@ function columns() {
       ...numbers,
       formatter: words((row) => scored(row.raw.scores?.[metric])),
     })),
-    { title: "Tokens/s", field: "speed", minWidth: 84, ...numbers, formatter: words((row) => speed(row.speed)) },
   ];
   return all.map((column) => ({ ...column, visible: shown(column.field) }));
 }
@@ -132,9 +142,10 @@ function headlineScore(row) {
 // What would be the same in every row, or stand in none, is left out.
 function columnsShown() {
   const inView = tablesInView();
-  const mean = state.task === MEAN;
+  const mean = setOf(state.task);
   return (field) => {
-    if (/^above\d/.test(field)) return mean;
+    if (/^above\d/.test(field)) return Boolean(mean?.tables.includes(Number(field.slice(5))));
+    if (field in SIZES) return field === "parameters" || field === state.x;
     if (/^metric\d/.test(field)) return inView.some((one) => one.metrics.includes(OTHER_METRICS[field.slice(6)]));
     if (["score", "kept", "gap"].includes(field)) return !mean;
     if (["task", "shots"].includes(field)) return inView.length > 1;
@@ -144,14 +155,14 @@ function columnsShown() {
 
 function makeTable(onReady) {
   table = new Tabulator("#table", {
-    data: ROWS,
+    data: ROWS.sort(byPlace),
     index: "id",
     columns: columns(),
     columnDefaults: {
       sorter: undefinedLast,
       headerWordWrap: true,
       resizable: false,
-      titleFormatter: (cell) => el("span", {}, cell.getValue()),
+      titleFormatter: (cell) => breakable(cell.getValue()),
     },
     layout: "fitColumns",
     maxHeight: "75vh",
@@ -221,7 +232,6 @@ function quoted(value) {
 function asCsv(rows) {
   const names = {
     rank: "rank",
-    efficient: "efficient",
     run: "run",
     model: "model",
     role: "role",
@@ -229,10 +239,7 @@ function asCsv(rows) {
     family: "family",
     task: "task",
     shots: "num_fewshot",
-    parameters: "parameters",
-    body: "parameters_without_embeddings",
-    bytes: "bytes_on_disk",
-    speed: "generated_tokens_per_second",
+    ...Object.fromEntries(Object.keys(SIZES).map((axis) => [axis, axis])),
     above: "above_floor",
     aboveLow: "above_floor_low",
     aboveHigh: "above_floor_high",
@@ -247,11 +254,9 @@ function asCsv(rows) {
   };
   OTHER_METRICS.forEach((metric, i) => (names[`metric${i}`] = metric));
   const lines = rows.map((row) =>
-    Object.keys(names)
-      .map((field) => quoted(row[field]))
-      .join(","),
+    [...Object.keys(names).map((field) => row[field]), row.efficient[state.x]].map(quoted).join(","),
   );
-  return [Object.values(names).map(quoted).join(","), ...lines].join("\n") + "\n";
+  return [[...Object.values(names), `efficient_${state.x}`].map(quoted).join(","), ...lines].join("\n") + "\n";
 }
 
 function downloadCsv() {
