@@ -268,11 +268,11 @@ def test_evaluate_scores_the_validation_split(kd, tiny, tmp_path):
 
 
 def test_evaluate_refuses_all_that_is_wrong_at_once(kd, tmp_path):
-    code, out, err = kd("evaluate", tmp_path, "--tasks", "squad_kd_oneshoot", "--backend", "vllm", "--dtype", "int8")
+    code, out, err = kd("evaluate", tmp_path, "--tasks", "squad_kd_oneshoot", "--backend", "vlm", "--dtype", "int8")
     assert (code, out) == (2, "")
     assert "no config.json" in err
     assert "squad_kd_oneshot" in err
-    assert "--backend vllm: is not one of kd, hf." in err
+    assert "--backend vlm: `vlm` is not one of kd, hf, vllm." in err
     assert "--dtype int8: is not one of" in err
     code, _, err = kd("evaluate", "x/y", "--tasks", "squad_kd", "--metadata", "{")
     assert code == 2

@@ -26,7 +26,9 @@ def evaluate(
     dtype: Annotated[
         str, typer.Option(help="What the weights are held in: bfloat16, float16 or auto (as stored) save memory.")
     ] = "float32",
-    backend: Annotated[str, typer.Option(help="kd computes shared prompt prefixes once; hf is lm-eval's own.")] = "kd",
+    backend: Annotated[
+        str, typer.Option(help="kd computes shared prompt prefixes once; hf is lm-eval's own; vllm where installed.")
+    ] = "kd",
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model: if you trust it.")
     ] = False,

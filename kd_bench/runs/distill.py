@@ -10,7 +10,7 @@ from kd_bench.runs.execute import execute
 from kd_bench.runs.facts import Facts, gather
 from kd_bench.runs.plan import Stage, describe, make_plan
 from kd_bench.runs.store import Store, disk_errors
-from kd_bench.runs.validate import check_layers, check_leaks, check_lengths, check_vocabularies
+from kd_bench.runs.validate import check_backend, check_layers, check_leaks, check_lengths, check_vocabularies
 
 
 def distill(recipe: Recipe, dry_run: bool, console) -> list[dict[str, Any]]:
@@ -37,7 +37,7 @@ def distill(recipe: Recipe, dry_run: bool, console) -> list[dict[str, Any]]:
 
 
 def _refuse(recipe: Recipe, facts: Facts) -> None:
-    checks = (check_leaks, check_layers, check_vocabularies, check_lengths)
+    checks = (check_leaks, check_layers, check_backend, check_vocabularies, check_lengths)
     rows = [row for check in checks for row in check(recipe, facts)]
     if problems := [f"{row['check']}: {row['detail']}" for row in rows if row["result"] == "problem"]:
         raise UserError(recipe.name, problems)

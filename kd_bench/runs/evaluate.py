@@ -25,17 +25,17 @@ def evaluate_model(
 
     Raises UserError with everything that is wrong with model, tasks and prompts; only then are weights loaded.
     """
-    from kd_bench.harness.evaluate import BACKENDS, evaluate, load_tasks
+    from kd_bench.harness.evaluate import backend_problem, evaluate, load_tasks
     from kd_bench.leaderboard.record import records_from_results, write_record
     from kd_bench.models.load import DTYPES, check_model, load_model
     from kd_bench.runs.environment import environment
     from kd_bench.runs.facts import task_fact
-    from kd_bench.runs.records import floor_of
+    from kd_bench.runs.records import evaluation_cost, floor_of
     from kd_bench.runs.summary import rows
 
     problems = [f"{source}: {problem}" for problem in check_model(source, trust_remote_code=trust_remote_code)]
-    if backend not in BACKENDS:
-        problems.append(f"--backend {backend}: is not one of {', '.join(BACKENDS)}.")
+    if problem := backend_problem(backend, source):
+        problems.append(f"--backend {backend}: {problem}.")
     if dtype not in DTYPES:
         problems.append(f"--dtype {dtype}: is not one of {', '.join(DTYPES)}.")
     loaded = []
@@ -49,8 +49,16 @@ def evaluate_model(
     model, tokenizer = load_model(source, dtype=dtype, trust_remote_code=trust_remote_code)
     model.to(_device())
     results = evaluate(
-        model, tokenizer, tasks, batch_size=batch_size, limit=limit, metadata=metadata, split=split, backend=backend
-    )  # fmt: skip
+        model,
+        tokenizer,
+        tasks,
+        batch_size=batch_size,
+        limit=limit,
+        metadata=metadata,
+        split=split,
+        backend=backend,
+        folder=source,
+    )
     who = {"name": _name(source), "role": "other", "source": public_name(source), **_measures(model, source)}
     measured = results["kd_bench"]
     records = []
@@ -59,7 +67,7 @@ def evaluate_model(
             results,
             task.task_name,
             model=who,
-            cost={key: measured[key] for key in ("evaluate_seconds", "generated_tokens_per_second")},
+            cost=evaluation_cost(measured),
             floor=floor_of(task, results["samples"][task.task_name]),
             split=split if task.has_test_docs() else "validation",
             fingerprint=task_fact(task)["fingerprint"],

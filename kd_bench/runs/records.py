@@ -71,8 +71,7 @@ def record_of(stage: Stage, recipe: Recipe, store: Store, task, fingerprint: dic
     cost = {
         "train_seconds": trained.get("seconds"),
         "train_peak_memory_bytes": trained.get("peak_memory_bytes"),
-        "evaluate_seconds": measured.get("evaluate_seconds"),
-        "generated_tokens_per_second": measured.get("generated_tokens_per_second"),
+        **evaluation_cost(measured),
     }
     return records_from_results(
         results,
@@ -101,6 +100,15 @@ def record_of(stage: Stage, recipe: Recipe, store: Store, task, fingerprint: dic
             **store.passport(stage)["made_with"],
         },
     )
+
+
+def evaluation_cost(measured: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a record's cost that `harness.evaluate.evaluate` measured."""
+    return {
+        "evaluate_seconds": measured.get("evaluate_seconds"),
+        "evaluate_peak_memory_bytes": measured.get("peak_memory_bytes"),
+        "generated_tokens_per_second": measured.get("generated_tokens_per_second"),
+    }
 
 
 def training_of(stage: Stage, store: Store) -> dict[str, Any]:

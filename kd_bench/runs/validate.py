@@ -20,6 +20,7 @@ def validate(recipe: Recipe, progress: Callable[[str], Any] = lambda text: None)
     rows += check_leaks(recipe, facts)
     rows += _models(recipe, facts)
     rows += check_layers(recipe, facts)
+    rows += check_backend(recipe, facts)
     progress("comparing vocabularies")
     rows += check_vocabularies(recipe, facts)
     progress("counting tokens")
@@ -131,6 +132,15 @@ def check_vocabularies(recipe: Recipe, facts: Facts) -> list[Row]:
         else:
             rows.append(_row(check, "ok", f"{shared:,} ids shared of the teacher's {sizes[0]:,} and its {sizes[1]:,}"))
     return rows
+
+
+def check_backend(recipe: Recipe, facts: Facts) -> list[Row]:
+    """What evaluates is installed, where it does not come along."""
+    from kd_bench.harness.evaluate import backend_problem
+
+    backend = recipe.evaluation.backend
+    problem = backend_problem(backend, recipe.output)
+    return [_row(f"evaluation by {backend}", "problem", problem)] if problem else []
 
 
 def check_lengths(recipe: Recipe, facts: Facts) -> list[Row]:

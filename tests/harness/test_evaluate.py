@@ -1,14 +1,19 @@
 """`evaluate`: lm-eval's results with either backend, the split asked for, and what bad input gets."""
 
+import importlib.util
+import sys
+import types
+
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
 from lm_eval.api.task import ConfigurableTask
+from lm_eval.models.huggingface import HFLM
 
 from kd_bench.errors import UserError
 from kd_bench.harness.evaluate import check_context, evaluate, load_tasks
-from tests.tiny import tiny_model, tiny_tokenizer
+from tests.tiny import save_tiny, tiny_model, tiny_tokenizer
 
 METADATA = {"size": 16, "seed": 3}
 ZEROSHOT, ONESHOT = "fictqa_kd_en_zeroshot", "fictqa_kd_en_oneshot"
@@ -51,6 +56,7 @@ def test_both_backends_give_the_same_results():
         assert result["kd_bench"]["evaluate_seconds"] > 0
         assert result["kd_bench"]["generated_tokens"] >= 18
         assert result["kd_bench"]["generated_tokens_per_second"] > 0
+        assert result["kd_bench"]["peak_memory_bytes"] > 1e8
 
 
 def test_the_results_are_what_lm_eval_gives_without_us():
@@ -115,7 +121,30 @@ def test_unknown_tasks_are_all_named_with_the_nearest():
     assert "no such thing" in caught.value.problems[1]
 
 
-@pytest.mark.parametrize("wrong", [{"split": "dev"}, {"backend": "vllm"}])
+def test_vllm_reads_the_folder_with_its_own_prefix_caching(tmp_path, monkeypatch):
+    """vLLM itself needs a GPU: lm-eval's own model stands in for its class, and shows what reaches it."""
+    folder, given = save_tiny(tmp_path / "model", "llama"), {}
+
+    class VLLM(HFLM):
+        def __init__(self, pretrained, **kw):
+            given.update(kw, pretrained=pretrained)
+            super().__init__(pretrained=pretrained, device="cpu")
+
+    monkeypatch.setitem(sys.modules, "lm_eval.models.vllm_causallms", types.SimpleNamespace(VLLM=VLLM))
+    monkeypatch.setattr("kd_bench.harness.evaluate.backend_problem", lambda backend, folder: None)
+    result = run(ZEROSHOT, backend="vllm", folder=str(folder))
+    assert given == {"pretrained": str(folder), "dtype": "float32", "enable_prefix_caching": True}
+    assert result["results"][ZEROSHOT] == run(ZEROSHOT)["results"][ZEROSHOT]
+    assert result["kd_bench"]["generated_tokens"] is None
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vllm is installed here")
+def test_vllm_is_asked_for_by_name_where_it_is_not_installed():
+    with pytest.raises(UserError, match="pip install vllm"):
+        run(ZEROSHOT, backend="vllm", folder="a/model")
+
+
+@pytest.mark.parametrize("wrong", [{"split": "dev"}, {"backend": "vlm"}])
 def test_unknown_splits_and_backends_are_refused(wrong):
     (value,) = wrong.values()
     with pytest.raises(UserError, match=value):
