@@ -67,7 +67,10 @@ def run(monkeypatch, capsys):
         assert results["machine"] and results["torch"] == torch.__version__ and results["models"]["dtype"] == "float32"
         return results
 
-    return call
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # models this small only wait for a second one
+    yield call
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("name", sorted(PARAMETERS))
