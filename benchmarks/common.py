@@ -1,6 +1,7 @@
 """What all benchmarks share: which models, out of files or with random weights, on what machine, in which process."""
 
 import argparse
+import copy
 import gc
 import json
 import os
@@ -98,7 +99,7 @@ class Models:
     def load(self, teacher: bool = True) -> tuple[PreTrainedModel | None, PreTrainedModel]:
         """(teacher, student), the student in float32; without `teacher` nothing of it stays in memory."""
         if isinstance(self.student, str):
-            return (self.load_teacher() if teacher else None), self._load(self.student, "float32")
+            return (self.load_teacher() if teacher else None), self._load(self.student, "float32", seed=1)
         whole = self._load(self.teacher, "float32")
         count = whole.config.get_text_config().num_hidden_layers
         layers = self.student if isinstance(self.student, list) else choose_layers(count, self.student, "even")
@@ -109,15 +110,15 @@ class Models:
         gc.collect()
         return None, student
 
-    def _load(self, source: str, dtype: str) -> PreTrainedModel:
+    def _load(self, source: str, dtype: str, seed: int = 0) -> PreTrainedModel:
         if not source.startswith(RANDOM):
             return load_model(source, dtype=dtype, **self.options.get(source, {}))[0].to(device())
         name = source.removeprefix(RANDOM)
         if name not in NAMED:
             raise UserError("--config", f"no configuration {name!r}. There are: {', '.join(NAMED)}")
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         with torch.device(device()):
-            model = AutoModelForCausalLM.from_config(NAMED[name], dtype=getattr(torch, dtype))
+            model = AutoModelForCausalLM.from_config(copy.deepcopy(NAMED[name]), dtype=getattr(torch, dtype))
         return model.eval()
 
 

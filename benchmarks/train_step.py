@@ -45,7 +45,9 @@ def parse() -> argparse.Namespace:
     found = parser(__doc__)
     found.add_argument("--steps", type=int, default=20, help="optimizer steps, without --questions")
     found.add_argument("--batch-size", type=int, default=8, help="questions an optimizer step")
-    found.add_argument("--learning-rate", type=float, default=1e-4)
+    found.add_argument(
+        "--learning-rate", type=float, default=1e-5, help="constant; the higher, the faster rounding parts trajectories"
+    )
     found.add_argument("--questions", type=lambda text: [int(n) for n in text.split(",")], metavar="N,N,...")
     found.add_argument("--repeats", type=int, default=3, help="with --questions: steps after one that is not counted")
     return found.parse_args()
