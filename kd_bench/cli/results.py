@@ -30,6 +30,7 @@ from kd_bench.errors import UserError
         "kd-bench leaderboard --add lm_eval_output/",
         "kd-bench leaderboard --tasks squad_kd_zeroshot,squad_kd_oneshot --size bytes_on_disk",
         "kd-bench leaderboard --results my/results --output my/LEADERBOARD.md",
+        "kd-bench leaderboard --texts /tmp/with_passages.html",
         "kd-bench leaderboard --every-eval-ever EEE_datastore/",
     )
 )
@@ -55,6 +56,14 @@ def leaderboard(
         str | None,
         typer.Option(metavar="REV", help="Then say what moved since this git revision; with --check, refuse it."),
     ] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write the page with questions, passages and gold answers there: for your own eyes.",
+        ),
+    ] = None,
+    metadata: Metadata = None,
     every_eval_ever: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Also write the records in the Every Eval Ever schema there.")
     ] = None,
@@ -69,8 +78,9 @@ def leaderboard(
     from kd_bench.leaderboard.moved import data_at, moved, moved_view
     from kd_bench.leaderboard.record import write_record
 
-    if check and every_eval_ever is not None:
-        raise UserError("leaderboard", "--check writes nothing and --every-eval-ever does: give one of the two.")
+    for option, given in (("--every-eval-ever", every_eval_ever), ("--texts", texts)):
+        if check and given is not None:
+            raise UserError("leaderboard", f"--check writes nothing and {option} does: give one of the two.")
     before = data_at(since, output.with_name(DATA)) if since and not check else None
     if add is not None:
         if check:
@@ -93,6 +103,15 @@ def leaderboard(
         from kd_bench.leaderboard.record import read_records
 
         typer.echo(f"{every_eval_ever}: {len(export(every_eval_ever, read_records(results)[0]))} documents")
+    if texts is not None:
+        from kd_bench.leaderboard.record import write_atomically
+        from kd_bench.runs.texts import page_with_texts
+
+        data = json.loads(output.with_name(DATA).read_text(encoding="utf-8"))
+        page, notes = page_with_texts(data, results, metadata_of(metadata))
+        write_atomically(texts, page)
+        warn(notes)
+        typer.echo(texts)
     if before is not None:
         print_table(moved_view(moved(before, json.loads(output.with_name(DATA).read_text(encoding="utf-8")))))
     if problems:  # the rest is built, and a script can tell that something was left out

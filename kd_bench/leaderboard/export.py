@@ -119,6 +119,8 @@ def _row(row: Row, teacher: Row | None, headline: str) -> dict[str, Any]:
         "scores": {name: measure._asdict() for name, measure in row.scores.items()},
         "cost": {name: average(records, name) if records else None for name in COSTS},
         "provenance": [record.provenance.model_dump() for record in records],
+        "trained_on": first and first.trained_on and first.trained_on.declared,
+        "verified": bool(records) and all(record.verified for record in records),
         "reproduce": first and reproduce_command(first, row.results),
         "differs": _differs(row, teacher, headline),
     }

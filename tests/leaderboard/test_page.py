@@ -253,6 +253,26 @@ def test_the_drawer_tells_all_by_key_and_gives_the_focus_back(opened, data):
     assert "good" in page.evaluate("document.activeElement.innerText") and "open=" not in page.url
 
 
+def test_the_drawer_shows_passages_where_the_page_was_given_them(opened, data):
+    data = json.loads(json.dumps(data))
+    for table in data["tables"]:
+        lost = next(row["differs"]["lost"] for row in table["rows"] if row["model"] == "good")
+        table["texts"] = {
+            lost[0]["id"]: {"question": "Who <b>built</b> it?", "gold": ["Ada", "Ada Merrow"], "passage": HOSTILE[0]},
+            lost[1]["id"]: {"question": "Why?", "gold": [], "passage": "It stood."},
+        }
+    page = opened(data, task="toy", shots=0)
+    page.locator(".tabulator-row", has_text="good").first.click()
+    page.get_by_text("Lost: 2 questions").click()
+    told = page.locator("#drawer .questions").first
+    assert "Who <b>built</b> it?" in told.inner_text() and "Ada / Ada Merrow" in told.inner_text()
+    assert "(unanswerable)" in told.inner_text()
+    told.get_by_text("Passage").first.click()
+    assert HOSTILE[0] in told.inner_text()
+    assert "licences" not in page.locator("#drawer").inner_text()
+    assert page.evaluate("window.hacked") is None
+
+
 def test_the_address_holds_the_state(opened, data):
     page = opened(data)
     page.locator("select[name=task]").select_option("toy")

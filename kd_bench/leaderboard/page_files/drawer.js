@@ -122,18 +122,23 @@ function overTasks(row) {
 function differences(row) {
   const found = row.raw.differs;
   if (!found) return [];
+  const texts = DATA.tables[row.table].texts ?? {};
   const list = (title, count, some) => {
-    const lines = some.map((q) =>
-      el(
+    const lines = some.map((q) => {
+      const text = texts[q.id];
+      const answers = [
+        [`It wrote, ${percent(q.student, 0)} %`, asText(q.student_wrote).trim()],
+        [`Teacher, ${percent(q.teacher, 0)} %`, asText(q.teacher_wrote).trim()],
+      ];
+      if (text) answers.push(["Gold", text.gold.join(" / ") || "(unanswerable)"]);
+      return el(
         "li",
         {},
-        el("code", {}, q.id),
-        pairs([
-          [`It wrote, ${percent(q.student, 0)} %`, asText(q.student_wrote).trim()],
-          [`Teacher, ${percent(q.teacher, 0)} %`, asText(q.teacher_wrote).trim()],
-        ]),
-      ),
-    );
+        text ? el("strong", {}, text.question) : el("code", {}, q.id),
+        pairs(answers),
+        text ? el("details", {}, el("summary", {}, "Passage"), el("p", {}, text.passage)) : "",
+      );
+    });
     const shown = count > some.length ? `, ${some.length} shown` : "";
     const summary = el(
       "summary",
@@ -158,7 +163,9 @@ function differences(row) {
       el(
         "p",
         { className: "aside" },
-        "The records hold no questions, passages or gold answers: these stay with the data sets and their licences. Where the data is at hand, this command shows them beside both answers:",
+        Object.keys(texts).length
+          ? "In a terminal, and by kind of question:"
+          : "The records hold no questions, passages or gold answers: these stay with the data sets and their licences. Where the data is at hand, this command shows them beside both answers:",
       ),
       command(`kd-bench compare ${name(row.model)} ${name(row.teacher)} --tasks ${shellWord(row.task)}`),
     ),
@@ -187,6 +194,8 @@ function origins(row) {
       "Measured on",
       `${one.questions.toLocaleString("en")} questions, split ${one.split} ${one.split_hash ?? "(not verified)"}, task version ${one.task_version}`,
     ]);
+    if (raw.trained_on) about.push(["Trained on, declared", raw.trained_on.join(", ")]);
+    if (raw.verified) about.push(["Verified", "evaluated again by who took the record in"]);
   }
   const provenance = raw.provenance.map((some) =>
     pairs([
