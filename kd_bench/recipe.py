@@ -15,7 +15,16 @@ from kd_bench.recipe_problems import problems_of
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
 Dtype = Literal["float32", "bfloat16", "float16"]
-Divergence = Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl"]
+Divergence = Literal[
+    "forward_kl", "reverse_kl", "jsd", "symmetric_kl", "total_variation", "skew_kl", "skew_reverse_kl", "adaptive_kl",
+    "alpha_beta",
+]  # fmt: skip
+# Which setting belongs to which divergence, and its default there.
+SETTINGS = {
+    "alpha": {"alpha_beta": 0.2},
+    "beta": {"jsd": 0.5, "alpha_beta": 0.7},
+    "skew": {"skew_kl": 0.1, "skew_reverse_kl": 0.1},
+}
 
 
 PLACES = ("output", "leaderboard", "data.dir")  # where things lie, which changes no number
@@ -132,8 +141,14 @@ class Method(Section):
         None,
         ge=0,
         le=1,
-        description="jsd only: near 0 it acts as forward KL, near 1 as reverse KL.",
+        description="jsd: near 0 as forward KL, near 1 as reverse KL. alpha_beta: higher looks more at q's own mass.",
         **_hint("GKD uses 0.1, 0.5 and 0.9."),
+    )
+    alpha: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="alpha_beta only: higher looks more at what p deems likely; with beta 0, 1 is forward KL.",
     )
     skew: float | None = Field(
         None,
@@ -155,13 +170,12 @@ class Method(Section):
         description="Weight of the plain loss on the gold answer, the rest being the divergence; 1 would be sft.",
     )
 
-    @field_validator("beta", "skew")
+    @field_validator(*SETTINGS)
     @classmethod
     def _used_by_the_divergence(cls, value: float | None, info: ValidationInfo) -> float | None:
-        users, default = (["jsd"], 0.5) if info.field_name == "beta" else (["skew_kl", "skew_reverse_kl"], 0.1)
-        divergence = info.data.get("divergence")
+        users, divergence = SETTINGS[info.field_name], info.data.get("divergence")
         if divergence in users:
-            return default if value is None else value
+            return users[divergence] if value is None else value
         if divergence is not None and value is not None:
             raise ValueError(f"{divergence} does not use it, only {' and '.join(users)}: take the line out.")
         return value
@@ -339,6 +353,9 @@ def recipe_hash(recipe: Recipe) -> str:
     content = recipe.model_dump(
         mode="json", exclude={"output": True, "leaderboard": True, "data": {"dir"}, "training": {"max_tokens"}}
     )
-    if content["training"]["teacher_states_dtype"] == "float32":
-        del content["training"]["teacher_states_dtype"]
+    later = {"training": {"teacher_states_dtype": "float32"}, "method": {"alpha": None}}
+    for section, values in later.items():
+        for key, before in values.items():
+            if content[section][key] == before:
+                del content[section][key]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -74,6 +74,70 @@ def skew_reverse_kl(student_logits: Tensor, teacher_logits: Tensor, *, skew: flo
     return _kl(log_q, _mix(log_q, log_p, skew))
 
 
+def symmetric_kl(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """(KL(p || q) + KL(q || p)) / 2: half of Jeffreys' divergence."""
+    log_q, log_p = _log_probs(student_logits, teacher_logits)
+    return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1) / 2
+
+
+def total_variation(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """sum |p - q| / 2, in [0, 1]: one of f-DISTILL's divergences (arXiv 2307.15190)."""
+    log_q, log_p = _log_probs(student_logits, teacher_logits)
+    return (log_p.exp() - log_q.exp()).abs().sum(-1) / 2
+
+
+def adaptive_kl(student_logits: Tensor, teacher_logits: Tensor, *, head: float = 0.5) -> Tensor:
+    """(g_head KL(p || q) + g_tail KL(q || p)) / (g_head + g_tail): AKL (arXiv 2404.02657).
+
+    The head is the fewest tokens with a mass of p of at least `head`, the tail all others; g is the sum of |p - q| over
+    it. Where forward KL has more to learn, in the head, it weighs more. The weights carry no gradient.
+    """
+    log_q, log_p = _log_probs(student_logits, teacher_logits)
+    p, q = log_p.exp(), log_q.exp()
+    with torch.no_grad():
+        order = p.argsort(dim=-1, descending=True, stable=True)
+        before = p.gather(-1, order).cumsum(-1) - p.gather(-1, order)  # the mass of those more probable
+        in_head = torch.empty_like(order, dtype=torch.bool).scatter(-1, order, before < head)
+        gap = (p - q).abs()
+        share = (gap * in_head).sum(-1) / gap.sum(-1).clamp_min(torch.finfo(gap.dtype).tiny)
+    return share * _kl(log_p, log_q) + (1 - share) * _kl(log_q, log_p)
+
+
+def alpha_beta(student_logits: Tensor, teacher_logits: Tensor, *, alpha: float = 0.2, beta: float = 0.7) -> Tensor:
+    """sum (a p^(a+b) + b q^(a+b) - (a+b) p^a q^b) / (a b (a+b)), a = alpha, b = beta: ABKD (arXiv 2505.04560).
+
+    (1, 0) is forward KL, (0, 1) reverse KL, (1, 1) half the squared distance, (0, 0) half of that between logarithms;
+    at 0 it is continued by its limits (Cichocki, Cruces and Amari 2011, Entropy 13). alpha, beta >= 0.
+    """
+    log_q, log_p = _log_probs(student_logits, teacher_logits)
+    if alpha == 0 and beta == 0:
+        return (log_p - log_q).square().sum(-1) / 2
+    if alpha == 0:
+        return _power_kl(log_q, log_p, beta)
+    if beta == 0:
+        return _power_kl(log_p, log_q, alpha)
+    both = alpha + beta
+    parts = alpha * (both * log_p).exp() + beta * (both * log_q).exp() - both * (alpha * log_p + beta * log_q).exp()
+    return parts.sum(-1) / (alpha * beta * both)
+
+
+def _power_kl(log_a: Tensor, log_b: Tensor, power: float) -> Tensor:
+    """sum (a^c log(a^c / b^c) - a^c + b^c) / c^2, c = power: KL(a || b) at 1."""
+    a, b = (power * log_a).exp(), (power * log_b).exp()
+    return (a * power * (log_a - log_b) - a + b).sum(-1) / power**2
+
+
 DIVERGENCES: dict[str, Callable[..., Tensor]] = {
-    function.__name__: function for function in (forward_kl, reverse_kl, jsd, skew_kl, skew_reverse_kl)
+    function.__name__: function
+    for function in (
+        forward_kl,
+        reverse_kl,
+        jsd,
+        symmetric_kl,
+        total_variation,
+        skew_kl,
+        skew_reverse_kl,
+        adaptive_kl,
+        alpha_beta,
+    )
 }

@@ -22,7 +22,7 @@ from kd_bench.harness.examples import stop_string
 from kd_bench.models.load import load_model, save_model
 from kd_bench.models.prune import block_influence, choose_layers, greedy_layers, keep_layers
 from kd_bench.models.vocabulary import shared_vocabulary
-from kd_bench.recipe import Recipe
+from kd_bench.recipe import SETTINGS, Recipe
 from kd_bench.runs.context import Context
 from kd_bench.runs.facts import options_of
 from kd_bench.runs.plan import SFT, Stage, stored_dtype
@@ -142,7 +142,7 @@ def _train(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -
             teacher_rows = teacher.get_output_embeddings().weight.shape[0]
         loss = Loss(
             method["divergence"],
-            {key: method[key] for key in ("beta", "skew") if method.get(key) is not None},
+            {key: method[key] for key in SETTINGS if method.get(key) is not None},
             method["temperature"],
             method["cross_entropy"],
             shared_vocabulary(teachers, tokenizer, teacher_rows, model.get_output_embeddings().out_features),

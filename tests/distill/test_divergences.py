@@ -4,7 +4,17 @@ import pytest
 import torch
 from trl.experimental.gkd import GKDTrainer
 
-from kd_bench.distill.divergences import DIVERGENCES, forward_kl, jsd, reverse_kl, skew_kl, skew_reverse_kl
+from kd_bench.distill.divergences import (
+    DIVERGENCES,
+    adaptive_kl,
+    alpha_beta,
+    forward_kl,
+    jsd,
+    reverse_kl,
+    skew_kl,
+    skew_reverse_kl,
+    symmetric_kl,
+)
 from kd_bench.distill.loss import Loss
 
 
@@ -20,29 +30,89 @@ def kl(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return (a * torch.log(a / b)).sum(-1)
 
 
-def written_out(name: str, weight: float) -> torch.Tensor:
-    q, p = Q.exp() / Q.exp().sum(-1, keepdim=True), P.exp() / P.exp().sum(-1, keepdim=True)
-    mixture = weight * p + (1 - weight) * q
-    return {
-        "forward_kl": lambda: kl(p, q),
-        "reverse_kl": lambda: kl(q, p),
-        "jsd": lambda: weight * kl(p, mixture) + (1 - weight) * kl(q, mixture),
-        "skew_kl": lambda: kl(p, mixture),
-        "skew_reverse_kl": lambda: kl(q, weight * q + (1 - weight) * p),
-    }[name]()
+def probabilities() -> tuple[torch.Tensor, torch.Tensor]:
+    return Q.exp() / Q.exp().sum(-1, keepdim=True), P.exp() / P.exp().sum(-1, keepdim=True)
 
 
-SETTINGS = [("forward_kl", {}), ("reverse_kl", {})]
-SETTINGS += [("jsd", {"beta": beta}) for beta in (0.1, 0.5, 0.9)]
-SETTINGS += [(name, {"skew": skew}) for name in ("skew_kl", "skew_reverse_kl") for skew in (0.0, 0.1, 0.5, 0.9)]
+def mixed(weight: float) -> torch.Tensor:
+    q, p = probabilities()
+    return weight * p + (1 - weight) * q
 
 
-@pytest.mark.parametrize(("name", "settings"), SETTINGS)
-def test_equals_its_definition(name, settings):
+def adaptive(head: float) -> torch.Tensor:
+    """Position by position, the head grown token by token."""
+    found = []
+    for q, p in zip(*probabilities()):
+        ranked, mass, inside = sorted(range(len(p)), key=lambda i: -p[i]), 0.0, []
+        while mass < head:
+            inside.append(ranked[len(inside)])
+            mass += float(p[inside[-1]])
+        gap = (p - q).abs()
+        share = gap[inside].sum() / gap.sum()
+        found.append(share * kl(p, q) + (1 - share) * kl(q, p))
+    return torch.stack(found)
+
+
+def alpha_beta_sum(a: float, b: float) -> torch.Tensor:
+    q, p = probabilities()
+    return -(p**a * q**b - a / (a + b) * p ** (a + b) - b / (a + b) * q ** (a + b)).sum(-1) / (a * b)
+
+
+q, p = probabilities()
+DEFINITIONS = [
+    ("forward_kl", {}, kl(p, q)),
+    ("reverse_kl", {}, kl(q, p)),
+    ("symmetric_kl", {}, (kl(p, q) + kl(q, p)) / 2),
+    ("total_variation", {}, (p - q).clamp_min(0).sum(-1)),
+    *(("jsd", {"beta": beta}, beta * kl(p, mixed(beta)) + (1 - beta) * kl(q, mixed(beta))) for beta in (0.1, 0.5, 0.9)),
+    *(("skew_kl", {"skew": skew}, kl(p, mixed(skew))) for skew in (0.0, 0.1, 0.5, 0.9)),
+    *(("skew_reverse_kl", {"skew": skew}, kl(q, skew * q + (1 - skew) * p)) for skew in (0.0, 0.1, 0.5, 0.9)),
+    *(("adaptive_kl", {"head": head}, adaptive(head)) for head in (0.1, 0.5, 0.95)),
+    *(
+        ("alpha_beta", {"alpha": a, "beta": b}, alpha_beta_sum(a, b))
+        for a, b in ((0.2, 0.7), (0.5, 0.5), (1.0, 1.0), (0.9, 0.3))
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "expected"), DEFINITIONS)
+def test_equals_its_definition(name, settings, expected):
     found = DIVERGENCES[name](Q, P, **settings)
-    weight = next(iter(settings.values()), 0.0)
-    torch.testing.assert_close(found, written_out(name, weight), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
     assert found.shape == (7,) and (found > 0).all()
+
+
+def test_every_divergence_is_written_out():
+    assert {name for name, _, _ in DEFINITIONS} == set(DIVERGENCES)
+
+
+def test_alpha_beta_has_its_special_cases_and_is_continuous_to_them():
+    torch.testing.assert_close(alpha_beta(Q, P, alpha=1, beta=0), forward_kl(Q, P))
+    torch.testing.assert_close(alpha_beta(Q, P, alpha=0, beta=1), reverse_kl(Q, P))
+    torch.testing.assert_close(alpha_beta(Q, P, alpha=1, beta=1), (p - q).square().sum(-1) / 2)
+    hellinger = (p.sqrt() - q.sqrt()).square().sum(-1)
+    torch.testing.assert_close(alpha_beta(Q, P, alpha=0.5, beta=0.5), 2 * hellinger)
+    small, near, far = 1e-5, logits(5, scale=1.0), logits(6, scale=1.0)
+    for alpha, beta in ((1, 0), (0.4, 0), (0, 1), (0, 0.4), (0, 0)):
+        at, by = (alpha_beta(near, far, alpha=a, beta=b) for a, b in ((alpha, beta), (alpha + small, beta + small)))
+        torch.testing.assert_close(by, at, rtol=1e-3, atol=1e-5)
+
+
+def test_adaptive_weights_carry_no_gradient():
+    student = Q.clone().requires_grad_()
+    adaptive_kl(student, P).sum().backward()
+    own = Q.clone().requires_grad_()
+    gap, inside = (p - q).abs(), torch.zeros_like(p, dtype=torch.bool)
+    for row, mass in zip(inside, p):
+        ranked = mass.argsort(descending=True)
+        row[ranked[: int((mass[ranked].cumsum(0) < 0.5).sum()) + 1]] = True
+    share = (gap * inside).sum(-1) / gap.sum(-1)
+    (share * forward_kl(own, P) + (1 - share) * reverse_kl(own, P)).sum().backward()
+    torch.testing.assert_close(student.grad, own.grad)
+
+
+def test_symmetric_is_the_mean_of_both_directions():
+    torch.testing.assert_close(symmetric_kl(Q, P), symmetric_kl(P, Q))
 
 
 @pytest.mark.parametrize("name", DIVERGENCES)
