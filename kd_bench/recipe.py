@@ -226,7 +226,7 @@ class Evaluation(Section):
     tasks: list[str] | None = Field(
         None, min_length=1, description="Tasks that are scored; null scores those trained on."
     )
-    batch_size: int = Field(8, ge=1, description="Questions generated together: speed and memory, not scores.")
+    batch_size: int = Field(8, ge=1, description="Prompts read together: speed and memory, not scores.")
     split: Literal["test", "validation"] = Field(
         "test", description="validation while tuning, so that test stays unseen."
     )

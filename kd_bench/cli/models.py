@@ -19,7 +19,7 @@ from kd_bench.cli.common import Json, Metadata, app, examples, metadata_of, name
 def evaluate(
     model: Annotated[str, typer.Argument(help="Hub id, folder, or pip:PACKAGE/FILE.gguf.")],
     tasks: Annotated[str, typer.Option(help="Task names, separated by commas; `kd-bench ls tasks` shows them.")],
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions generated together: speed and memory.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts read together: speed and memory, not scores.")] = 8,
     limit: Annotated[int | None, typer.Option(min=1, help="Questions a task; without it, all.")] = None,
     metadata: Metadata = None,
     split: Annotated[str, typer.Option(help="test, or validation while you choose between models.")] = "test",
