@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kd_bench.errors import UserError
-from kd_bench.recipe import Recipe, Student
+from kd_bench.recipe import Recipe
+from kd_bench.recipe_sections import Student
 
 FORMAT = 1  # raised when what a stage leaves behind changes its meaning: older stages are then made again
 UNDISTILLED, SFT = "undistilled", "sft"

@@ -22,7 +22,8 @@ from kd_bench.harness.examples import stop_string
 from kd_bench.models.load import load_model, save_model
 from kd_bench.models.prune import block_influence, choose_layers, greedy_layers, keep_layers
 from kd_bench.models.vocabulary import shared_vocabulary
-from kd_bench.recipe import SETTINGS, Recipe
+from kd_bench.recipe import Recipe
+from kd_bench.recipe_sections import SETTINGS
 from kd_bench.runs.context import Context
 from kd_bench.runs.facts import options_of
 from kd_bench.runs.plan import SFT, Stage, stored_dtype
