@@ -27,6 +27,9 @@ class Recipe(Section):
         min_length=1, description="lm-eval tasks trained on, all mixed; any with a training split."
     )
     method: Method = Field(default_factory=Method, description="How the student learns from the teacher.")
+    methods: list[Method] | None = Field(
+        None, min_length=1, description="Several methods on one teacher, instead of `method`: each is a row of its own."
+    )
     baselines: list[Literal["undistilled", "sft"]] = Field(
         ["undistilled", "sft"],
         description="What distillation has to beat; without sft nobody knows what the teacher added.",
@@ -68,11 +71,27 @@ class Recipe(Section):
             raise ValueError(f"{apart[0]} stands there twice, with another revision or trust_remote_code: use folders.")
         return students
 
+    @field_validator("methods")
+    @classmethod
+    def _distinct_methods(cls, methods: list[Method] | None, info: ValidationInfo) -> list[Method] | None:
+        if methods is None:
+            return None
+        if info.data.get("method") not in (None, Method()):
+            raise ValueError("give either `method` or `methods`.")
+        _refuse_repeats([method.label for method in methods], "two methods are called {!r}: give one a `name`.")
+        if "sft" in (method.label for method in methods):
+            raise ValueError("'sft' is the baseline's own name: call the method something else.")
+        return methods
+
     @field_validator("tasks", "baselines", "seeds")
     @classmethod
     def _distinct(cls, values: list) -> list:
         _refuse_repeats(values, "{!r} stands there twice.")
         return values
+
+    @property
+    def every_method(self) -> list[Method]:
+        return self.methods or [self.method]
 
     @property
     def evaluation_tasks(self) -> list[str]:
@@ -116,9 +135,13 @@ def recipe_hash(recipe: Recipe) -> str:
     content = recipe.model_dump(
         mode="json", exclude={"output": True, "leaderboard": True, "data": {"dir"}, "training": {"max_tokens"}}
     )
-    later = {"training": {"teacher_states_dtype": "float32"}, "method": {"alpha": None}}
-    for section, values in later.items():
+    later = [
+        (content["training"], {"teacher_states_dtype": "float32"}),
+        (content["method"], {"alpha": None, "name": None, "learning_rate": None}),
+        (content, {"methods": None}),
+    ]
+    for section, values in later:
         for key, before in values.items():
-            if content[section][key] == before:
-                del content[section][key]
+            if section[key] == before:
+                del section[key]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

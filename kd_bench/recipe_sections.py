@@ -118,6 +118,15 @@ class Student(Section):
 class Method(Section):
     """How the student learns from the teacher; p is the teacher's distribution, q the student's."""
 
+    name: Name | None = Field(
+        None, description="What rows and folders are called after; without it the divergence. Changes no result."
+    )
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="This method's own: the gradients of divergences differ in size, so equal rates are unequal steps.",
+    )
     divergence: Divergence = Field(
         "forward_kl",
         description="forward_kl covers all p deems likely; reverse_kl keeps to its favourites; the rest lie between.",
@@ -157,6 +166,12 @@ class Method(Section):
         le=1,
         description="Weight of the plain loss on the gold answer, the rest being the divergence; 1 would be sft.",
     )
+
+    @property
+    def label(self) -> str:
+        """What tells two ways of training one student apart: the divergence, and what it is mixed with."""
+        mixed = f"-ce{self.cross_entropy:g}" if self.cross_entropy else ""
+        return self.name or self.divergence + mixed
 
     @field_validator(*SETTINGS)
     @classmethod

@@ -99,6 +99,10 @@ def test_all_problems_come_at_once(recipe_file):
         ("tasks=[]", "tasks: is empty."),
         ("tasks=[x, x]", "tasks: 'x' stands there twice."),
         ("seeds=[1, 1]", "seeds: 1 stands there twice."),
+        ("methods=[{divergence: jsd}, {divergence: jsd}]", "methods: two methods are called 'jsd': give one a `name`."),
+        ("methods=[{name: sft}]", "methods: 'sft' is the baseline's own name"),
+        ("methods=[{divergence: reverse_kl, alpha: 0.5}]", "methods.0.alpha: reverse_kl does not use it"),
+        ("methods=[{divergance: jsd}]", "methods.0.divergance: unknown key. Did you mean `methods.0.divergence`?"),
         ("training.epochs=-1", "training.epochs: -1 is not above 0."),
         ("training.epochs=.nan", "training.epochs: nan"),
         ("training.epochs='3'", "training.epochs: '3' is not a number."),
@@ -122,6 +126,15 @@ def test_a_setting_of_the_divergence_has_its_default_where_it_is_used(recipe_fil
     assert load_recipe(recipe_file, ["method.divergence=skew_kl"]).method.skew == 0.1
     assert load_recipe(recipe_file, ["method.divergence=jsd"]).method.beta == 0.5
     assert load_recipe(recipe_file, ["method={divergence: jsd, beta: 0.9}"]).method.beta == 0.9
+
+
+def test_one_method_or_several(recipe_file):
+    assert [method.label for method in load_recipe(recipe_file).every_method] == ["forward_kl"]
+    several = "methods=[{divergence: jsd, cross_entropy: 0.5}, {name: mine}]"
+    assert [method.label for method in load_recipe(recipe_file, [several]).every_method] == ["jsd-ce0.5", "mine"]
+    assert problems(recipe_file, overrides=[several, "method.temperature=2"]) == [
+        "methods: give either `method` or `methods`."
+    ]
 
 
 def test_overrides(recipe_file):

@@ -14,7 +14,7 @@ from typing import Any
 
 from kd_bench.errors import UserError
 from kd_bench.recipe import Recipe
-from kd_bench.recipe_sections import Student
+from kd_bench.recipe_sections import Method, Student
 
 FORMAT = 1  # raised when what a stage leaves behind changes its meaning: older stages are then made again
 UNDISTILLED, SFT = "undistilled", "sft"
@@ -72,10 +72,12 @@ def make_plan(recipe: Recipe, facts: dict[str, Any]) -> list[Stage]:
                 name = f"{student.name}-{SFT}-s{seed}"
                 params = {"method": {"name": SFT}, **_training(recipe, facts, seed)}
                 model(name, Stage("train", name, params, {"student": start}))
-            method = {"name": "distil", **recipe.method.model_dump(mode="json", exclude_none=True)}
-            name = f"{student.name}-{method_label(method)}-s{seed}"
-            needs = {"student": start, "teacher": teacher} | ({"states": states} if states else {})
-            model(name, Stage("train", name, {"method": method, **_training(recipe, facts, seed)}, needs))
+            for method in recipe.every_method:
+                name = f"{student.name}-{method.label}-s{seed}"
+                needs = {"student": start, "teacher": teacher} | (
+                    {"states": states} if method.lmbda == 0 and states else {}
+                )
+                model(name, Stage("train", name, _distillation(recipe, facts, method, seed), needs))
     return plan
 
 
@@ -84,18 +86,9 @@ def stored_dtype(stage: Stage) -> str:
     return "float32" if stage.kind != "teacher" or stage.params["finetune"] else stage.params["dtype"]
 
 
-def method_label(method: dict[str, Any]) -> str:
-    """What tells two ways of training one student apart by name: the divergence, and what cross-entropy it is mixed
-    with."""
-    if method["name"] == SFT:
-        return SFT
-    mixed = f"-ce{method['cross_entropy']:g}" if method["cross_entropy"] else ""
-    return method["divergence"] + mixed
-
-
 def needs_states(recipe: Recipe) -> bool:
     """Stored teacher states serve fixed completions only: student-written ones are new at every step."""
-    return recipe.training.store_teacher_states and recipe.method.lmbda == 0
+    return recipe.training.store_teacher_states and any(method.lmbda == 0 for method in recipe.every_method)
 
 
 def _check_facts(recipe: Recipe, facts: dict[str, Any]) -> None:
@@ -176,6 +169,14 @@ def _states(recipe: Recipe, facts: dict[str, Any], teacher: Stage) -> Stage:
 def _training(recipe: Recipe, facts: dict[str, Any], seed: int) -> dict[str, Any]:
     steps = recipe.training.model_dump(mode="json", include={"epochs", "learning_rate", "batch_size"})
     return {"training": {**_schedule(recipe), **steps}, "seed": seed, "data": _data(recipe, facts)}
+
+
+def _distillation(recipe: Recipe, facts: dict[str, Any], method: Method, seed: int) -> dict[str, Any]:
+    how = method.model_dump(mode="json", exclude_none=True, exclude={"name", "learning_rate"})
+    made = {"method": {"name": "distil", **how}, **_training(recipe, facts, seed)}
+    if method.learning_rate is not None:
+        made["training"]["learning_rate"] = method.learning_rate
+    return made
 
 
 def _evaluation(recipe: Recipe, facts: dict[str, Any], task: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from kd_bench.errors import UserError
 from kd_bench.leaderboard.record import Record, records_from_results
 from kd_bench.recipe import Recipe, recipe_hash
-from kd_bench.runs.plan import SFT, UNDISTILLED, Stage, method_label
+from kd_bench.runs.plan import SFT, UNDISTILLED, Stage
 from kd_bench.runs.store import Store
 
 RESULTS, TRAINING = "results.json", "training.json"
@@ -51,10 +51,10 @@ def identity(stage: Stage) -> dict[str, Any]:
         return {"name": "teacher", "role": "teacher", "student": None, "seed": None}
     if stage.kind == "init":
         return {"name": f"{stage.name}-{UNDISTILLED}", "role": UNDISTILLED, "student": stage.name, "seed": None}
-    student = stage.needs["student"].name
-    method = stage.params["method"]
+    seed, method = stage.params["seed"], stage.params["method"]
     role = SFT if method["name"] == SFT else "distilled"
-    return {"name": f"{student}-{method_label(method)}", "role": role, "student": student, "seed": stage.params["seed"]}
+    name = stage.name.removesuffix(f"-s{seed}")
+    return {"name": name, "role": role, "student": stage.needs["student"].name, "seed": seed}
 
 
 def record_of(stage: Stage, recipe: Recipe, store: Store, task, fingerprint: dict) -> tuple[Record, list[dict]]:

@@ -6,6 +6,7 @@ import pytest
 from kd_bench.errors import UserError
 from kd_bench.recipe import Recipe, load_recipe
 from kd_bench.runs.plan import describe, make_plan, sources_of
+from kd_bench.runs.records import identity
 from kd_bench.runs.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,6 +97,25 @@ def test_baselines_states_and_finetuning_can_be_left_out():
     assert not any("sft" in name or "undistilled" in name or name.startswith("states") for name in names)
     # What the student writes itself is new at every step: nothing to store.
     assert not any(name.startswith("states") for name in keys(changed(method__lmbda=0.5)))
+
+
+def test_several_methods_learn_from_one_teacher():
+    methods = [
+        {"divergence": "reverse_kl", "learning_rate": 1e-4},
+        {"divergence": "forward_kl"},
+        {"divergence": "forward_kl", "lmbda": 0.5, "name": "on-policy"},
+    ]
+    stages = {f"{s.kind} {s.name}": s for s in make_plan(changed(methods=methods), facts_for(changed()))}
+    reverse, forward, own = (stages[f"train a-{n}-s0"] for n in ("reverse_kl", "forward_kl", "on-policy"))
+    assert reverse.params["training"]["learning_rate"] == 1e-4
+    assert forward.params["training"]["learning_rate"] == changed().training.learning_rate
+    assert "states" in forward.needs and "states" in reverse.needs and "states" not in own.needs
+    assert sum(name.startswith(("teacher", "states")) for name in stages) == 2
+    assert identity(own) == {"name": "a-on-policy", "role": "distilled", "student": "a", "seed": 0}
+    # The same method alone is the same stage: nothing is trained again when a second one joins it.
+    assert keys(changed())["train a-forward_kl-s0"] == forward.digest
+    named = keys(changed(method__name="plain"))
+    assert named["train a-plain-s0"] == forward.digest
 
 
 def test_a_mixed_loss_has_a_name_of_its_own():

@@ -56,11 +56,14 @@ def test_a_strangers_multiple_choice_task_is_distilled(tmp_path, stranger):  # n
         f"""\
 students: [{{{{name: half, init: {{{{keep_layers: 2, by: loss}}}}}}}}]
 tasks: [{stranger}]
+methods: [{{{{divergence: adaptive_kl}}}}, {{{{divergence: alpha_beta, learning_rate: 1e-4}}}}]
 training: {{{{epochs: 2, batch_size: 4}}}}
 """,
     )
-    assert set(rows) == {"teacher", "half-undistilled", "half-sft", "half-forward_kl"}
-    assert rows["half-forward_kl"]["layers"] == 2
+    assert set(rows) == {"teacher", "half-undistilled", "half-sft", "half-adaptive_kl", "half-alpha_beta"}
+    method = json.loads(next((tmp_path / "results").glob("*.half-alpha_beta.*.json")).read_text())["method"]
+    assert (method["name"], method["alpha"], method["beta"], method["learning_rate"]) == ("alpha_beta", 0.2, 0.7, 1e-4)
+    assert rows["half-adaptive_kl"]["layers"] == 2
     assert all(0 <= row["scores"]["acc"] <= 1 and row["floor"] == {} for row in rows.values())
     (chosen,) = (tmp_path / "runs" / "other").glob("init-*/layers.json")
     measured = json.loads(chosen.read_text())
