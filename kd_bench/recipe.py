@@ -137,7 +137,7 @@ def recipe_hash(recipe: Recipe) -> str:
     )
     later = [
         (content["training"], {"teacher_states_dtype": "float32"}),
-        (content["method"], {"alpha": None, "name": None, "learning_rate": None}),
+        (content["method"], {"alpha": None, "name": None, "learning_rate": None, "teacher_noise": 0.0}),
         (content, {"methods": None}),
     ]
     for section, values in later:

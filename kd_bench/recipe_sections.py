@@ -167,6 +167,12 @@ class Method(Section):
         description="Weight of the plain loss on the gold answer, the rest being the divergence; 1 would be sft.",
     )
 
+    teacher_noise: float = Field(
+        0.0,
+        ge=0,
+        description="Standard deviation of noise on the teacher's logits: for ablations of what its details are worth.",
+    )
+
     @property
     def label(self) -> str:
         """What tells two ways of training one student apart: the divergence, and what it is mixed with."""

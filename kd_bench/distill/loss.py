@@ -19,7 +19,8 @@ class Loss:
     `divergence` names D in `DIVERGENCES` with its `settings` (`beta`, `skew`); None is plain cross-entropy (`sft`).
     The factor T^2 keeps the gradient's size as the temperature rises (Hinton et al. 2015, arXiv 1503.02531, section 2).
     D sees the first `vocabulary` ids, those that teacher and student share (None: all); cross-entropy sees every id of
-    the student.
+    the student. noise: the standard deviation of Gaussian noise on the teacher's logits, drawn anew at every step (the
+    ablation of arXiv 2505.15442).
     """
 
     divergence: str | None = None
@@ -27,6 +28,7 @@ class Loss:
     temperature: float = 1.0
     cross_entropy: float = 0.0
     vocabulary: int | None = None
+    noise: float = 0.0
 
     def __call__(self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> Tensor:
         """[n]: the loss of each completion token, from [n, vocab] logits and [n] labels."""
@@ -35,6 +37,8 @@ class Loss:
         if weight:
             loss = weight * F.cross_entropy(student_logits.to(loss.dtype), labels, reduction="none")
         if weight < 1:
+            if self.noise:
+                teacher_logits = teacher_logits + self.noise * torch.randn_like(teacher_logits)
             scale = self.temperature
             student, teacher = (z[:, : self.vocabulary] / scale for z in (student_logits, teacher_logits))
             distance = DIVERGENCES[self.divergence](student, teacher, **self.settings)

@@ -147,6 +147,7 @@ def _train(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -
             method["temperature"],
             method["cross_entropy"],
             shared_vocabulary(teachers, tokenizer, teacher_rows, model.get_output_embeddings().out_features),
+            method["teacher_noise"],
         )
     settings = {**stage.params["training"], "lmbda": method.get("lmbda", 0.0)}
     _fit(model, tokenizer, loss, settings, stage, out, context, teacher)

@@ -179,3 +179,17 @@ def test_ids_beyond_the_shared_vocabulary_do_not_count():
     wide = torch.cat([P, 100 * torch.ones(7, 3, dtype=P.dtype)], dim=1)
     loss = Loss("forward_kl", vocabulary=31)
     torch.testing.assert_close(loss(Q, wide, torch.zeros(7, dtype=int)), forward_kl(Q, P))
+
+
+def test_noise_is_on_the_teachers_logits_and_follows_the_seed():
+    labels, loss = torch.zeros(7, dtype=int), Loss("forward_kl", noise=0.5)
+
+    def drawn(seed):
+        torch.manual_seed(seed)
+        return loss(Q, P, labels)
+
+    torch.testing.assert_close(drawn(0), drawn(0), rtol=0, atol=0)
+    assert not torch.allclose(drawn(0), drawn(1))
+    found = drawn(3)
+    torch.manual_seed(3)
+    torch.testing.assert_close(found, forward_kl(Q, P + 0.5 * torch.randn_like(P)))

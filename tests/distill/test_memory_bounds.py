@@ -104,6 +104,20 @@ def test_chunks_of_the_vocabulary_change_no_number(divergence, monkeypatch):
     assert max(widths) == 5 and len(widths) == 2 * 5  # each made once forward and once again backward
 
 
+def test_noise_is_the_same_when_a_chunk_is_made_again(monkeypatch):
+    """The gradient is of the loss that was reported, not of another draw's."""
+    head, teacher_head = nn.Linear(8, 12, bias=False).double(), nn.Linear(8, 12).double().requires_grad_(False)
+    states, labels = torch.randn(9, 8, dtype=torch.float64, requires_grad=True), torch.zeros(9, dtype=int)
+    loss, teacher_states = Loss("reverse_kl", noise=1.0), torch.randn(9, 8, dtype=torch.float64)
+    monkeypatch.setattr(losses, "CHUNK_LOGITS", 12 * 2)
+
+    def total(states):
+        torch.manual_seed(5)
+        return loss.total(head, states, teacher_head, teacher_states, labels)
+
+    assert torch.autograd.gradcheck(total, states)
+
+
 def test_one_row_spells_the_sequences():
     tree = pack(sequences())
     row = one_row(tree)
