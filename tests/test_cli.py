@@ -14,7 +14,7 @@ from kd_bench.runs.validate import validate
 from tests.tiny import save_tiny, tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
-VERBS = ("distill", "evaluate", "leaderboard", "submit", "compare", "validate", "push", "ls", "cp")
+VERBS = ("distill", "evaluate", "leaderboard", "submit", "compare", "validate", "push", "ls", "cp", "cache")
 
 
 @pytest.fixture
@@ -103,12 +103,15 @@ def test_ls(kd, tmp_path):
     assert found["squad_kd_oneshot"] == "task"
     assert found["squad_kd"] == "group"
     assert len(found) >= 14
-    for what in ("recipes", "tasks"):
+    rows = {row["name"]: row for row in json.loads(kd("ls", "divergences", "--json")[1])}
+    assert rows["alpha_beta"]["settings"] == {"alpha": 0.2, "beta": 0.7}
+    assert all("KL" in row["what"] or "sum" in row["what"] for row in rows.values())
+    for what in ("recipes", "tasks", "divergences"):
         assert kd("ls", what)[0] == 0
     assert kd("ls", "runs", "--runs", tmp_path) == (0, "no runs\n", "")
     code, out, err = kd("ls", "models")
     assert (code, out) == (2, "")
-    assert err == "ls: 'models' is not one of recipes, tasks, runs.\n"
+    assert err == "ls: 'models' is not one of recipes, tasks, divergences, runs.\n"
 
 
 def test_ls_shows_a_broken_recipe_and_goes_on(kd, tmp_path, monkeypatch):

@@ -1,11 +1,15 @@
+import inspect
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
+from kd_bench.distill.divergences import DIVERGENCES
 from kd_bench.errors import UserError
 from kd_bench.recipe import Recipe, load_recipe, recipe_hash
 from kd_bench.recipe_files import list_recipes
+from kd_bench.recipe_sections import SETTINGS, Divergence
 
 ROOT = Path(__file__).resolve().parent.parent
 GOOD = """\
@@ -126,6 +130,14 @@ def test_a_setting_of_the_divergence_has_its_default_where_it_is_used(recipe_fil
     assert load_recipe(recipe_file, ["method.divergence=skew_kl"]).method.skew == 0.1
     assert load_recipe(recipe_file, ["method.divergence=jsd"]).method.beta == 0.5
     assert load_recipe(recipe_file, ["method={divergence: jsd, beta: 0.9}"]).method.beta == 0.9
+
+
+def test_settings_and_their_defaults_are_those_of_the_divergences():
+    for name, function in DIVERGENCES.items():
+        own = {key: p.default for key, p in inspect.signature(function).parameters.items() if p.kind == p.KEYWORD_ONLY}
+        told = {setting: users[name] for setting, users in SETTINGS.items() if name in users}
+        assert told == {key: value for key, value in own.items() if key in SETTINGS}
+    assert set(get_args(Divergence)) == set(DIVERGENCES)
 
 
 def test_one_method_or_several(recipe_file):

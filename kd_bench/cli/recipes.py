@@ -70,16 +70,17 @@ def validate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json 
         raise UserError(recipe, problems)
 
 
-@app.command(epilog=examples("kd-bench ls recipes", "kd-bench ls tasks", "kd-bench ls runs"))
+@app.command(epilog=examples("kd-bench ls recipes", "kd-bench ls tasks", "kd-bench ls divergences", "kd-bench ls runs"))
 def ls(
-    what: Annotated[str, typer.Argument(help="recipes, tasks or runs.")],
+    what: Annotated[str, typer.Argument(help="recipes, tasks, divergences or runs.")],
     runs: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """List recipes, tasks or runs."""
+    """List recipes, tasks, divergences or runs."""
     from kd_bench.runs import listing
 
-    lists = {"recipes": listing.recipes, "tasks": listing.tasks, "runs": lambda: listing.runs(runs)}
+    lists = {"recipes": listing.recipes, "tasks": listing.tasks, "divergences": listing.divergences}
+    lists["runs"] = lambda: listing.runs(runs)
     if what not in lists:
         raise UserError("ls", f"{what!r} is not one of {', '.join(lists)}.")
     rows = lists[what]()
@@ -103,7 +104,11 @@ def cp(
     typer.echo(copy_recipe(recipe, destination))
 
 
-cache = typer.Typer(no_args_is_help=True, help="Look at and remove what runs keep to save time.")
+cache = typer.Typer(
+    no_args_is_help=True,
+    help="Look at and remove what runs keep to save time.",
+    epilog=examples("kd-bench cache ls", "kd-bench cache rm smollm2_squad"),
+)
 app.add_typer(cache, name="cache")
 
 

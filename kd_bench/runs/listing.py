@@ -47,6 +47,21 @@ def _task_folders() -> list[Path]:
     return [folder for folder in folders if folder.is_dir()]
 
 
+def divergences() -> list[dict[str, Any]]:
+    """{"name", "settings": {name: default}, "what": formula and paper} of each that `method.divergence` takes."""
+    from kd_bench.distill.divergences import DIVERGENCES
+    from kd_bench.recipe_sections import SETTINGS
+
+    return [
+        {
+            "name": name,
+            "settings": {setting: users[name] for setting, users in SETTINGS.items() if name in users},
+            "what": (function.__doc__ or "").strip().splitlines()[0],
+        }
+        for name, function in DIVERGENCES.items()
+    ]
+
+
 def runs(root: Path) -> list[dict[str, Any]]:
     """{"run", "done", "partial", "damaged", "last"} of each run in `root`: stages by state, and when the last ended."""
     if not root.is_dir():
@@ -79,6 +94,7 @@ COLUMNS = {
     "recipes": ("name", "teacher", "students", "file"),
     "tasks": ("name", "kind"),
     "runs": ("run", "done", "partial", "damaged", "last"),
+    "divergences": ("name", "settings", "what"),
     "cache": ("key", "what", "bytes", "made"),
 }
 
@@ -94,9 +110,14 @@ def table(what: str, rows: list[dict[str, Any]]):
     for name in COLUMNS[what]:
         shown.add_column(name, overflow="fold")
     for row in rows:
-        cells = (f"{row[name]:,}" if name == "bytes" else row[name] for name in COLUMNS[what])
-        shown.add_row(*(escape(", ".join(cell) if isinstance(cell, list) else str(cell)) for cell in cells))
+        shown.add_row(*(escape(_written(row[name])) for name in COLUMNS[what]))
     return shown
+
+
+def _written(cell: Any) -> str:
+    if isinstance(cell, dict):
+        cell = [f"{key} {value}" for key, value in cell.items()]
+    return ", ".join(cell) if isinstance(cell, list) else f"{cell:,}" if isinstance(cell, int) else str(cell)
 
 
 def copy_recipe(name: str, destination: Path) -> str:

@@ -137,6 +137,7 @@ def test_the_block_mask_is_the_dense_one():
         assert torch.equal(dense[real], tree.visible()[real])
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gpt_neox"])
 def test_flex_attention_gives_the_dense_masks_states(architecture):
     """Forward, in eager mode: torch has no backward pass of it on a CPU."""
