@@ -30,7 +30,7 @@ from kd_bench.errors import UserError
         "kd-bench leaderboard --add lm_eval_output/",
         "kd-bench leaderboard --tasks squad_kd_zeroshot,squad_kd_oneshot --size bytes_on_disk",
         "kd-bench leaderboard --results my/results --output my/LEADERBOARD.md",
-        "kd-bench leaderboard --texts /tmp/with_passages.html",
+        "kd-bench leaderboard --texts with_passages.html",
         "kd-bench leaderboard --every-eval-ever EEE_datastore/",
     )
 )
