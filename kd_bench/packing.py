@@ -31,8 +31,7 @@ class PrefixTree:
     def visible(self) -> torch.Tensor:
         """Which key each query sees: [rows, width, width], bool. Padding sees itself, so that no softmax is empty."""
         column = torch.arange(self.input_ids.shape[1], device=self.last.device)
-        query, key = column[:, None], column[None, :]
-        return ((key <= query) & (query < self.last[:, None, :])) | (key == query)
+        return _sees(column[:, None], column[None, :], self.last[:, None, :])
 
     def attention_mask(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Additive mask [rows, 1, width, width]: 0 or the most negative number of `dtype`.
@@ -50,7 +49,7 @@ class PrefixTree:
         rows, width = last.shape
 
         def visible(row, head, query, key):
-            return ((key <= query) & (query < last[row, key])) | (key == query)
+            return _sees(query, key, last[row, key])
 
         return create_block_mask(visible, rows, None, width, width, device=last.device)
 
@@ -58,6 +57,11 @@ class PrefixTree:
         """The same tree on `device`."""
         moved = [tensor.to(device) for tensor in (self.input_ids, self.position_ids, self.last)]
         return PrefixTree(*moved, [path.to(device) for path in self.paths])
+
+
+def _sees(query: torch.Tensor, key: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+    """Whether columns `query` see columns `key`, whose last descendants end before `last`."""
+    return ((key <= query) & (query < last)) | (key == query)
 
 
 def common_prefix(a: list[int], b: list[int]) -> int:

@@ -69,10 +69,13 @@ def choose_attention(model: nn.Module) -> None:
 def dense_attention(model: nn.Module) -> Iterator[None]:
     """`model` with an attention that takes a dense mask, which decoding with a key-value cache gives it."""
     before = model.config.get_text_config()._attn_implementation
-    if before == "flex_attention":
-        model.set_attn_implementation("sdpa")
-    yield
-    if before == "flex_attention":
+    if before != "flex_attention":
+        yield
+        return
+    model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
         model.set_attn_implementation(before)
 
 

@@ -113,7 +113,6 @@ class DistillTrainer(GKDTrainer):
         """The batch with completions sampled from the student for the same prompts, cut after the stop string."""
         prompts = [prompt for part in (inputs, *inputs["rest"]) for prompt in part["prompts"]]
         student = self.accelerator.unwrap_model(model).eval()  # gradient checkpointing would refuse a key-value cache
-        ends = student.generation_config.eos_token_id
 
         def sample(logits: Tensor) -> list[int]:
             return torch.multinomial((logits / self.args.temperature).softmax(-1), 1)[:, 0].tolist()
@@ -122,7 +121,6 @@ class DistillTrainer(GKDTrainer):
             decoded = PrefixDecoder(student, self.processing_class).decode(
                 prompts,
                 until=[self.stop] if self.stop else [],
-                ends=set() if ends is None else {ends} if isinstance(ends, int) else set(ends),
                 max_tokens=self.args.max_new_tokens,
                 batch_size=len(prompts),
                 choose=sample,

@@ -35,18 +35,19 @@ class PrefixDecoder:
         prompts: list[list[int]],
         *,
         until: Collection[str],
-        ends: Collection[int],
         max_tokens: int,
         batch_size: int,
         choose: Callable[[torch.Tensor], list[int]] = greedy,
     ) -> Iterator[tuple[int, list[int]]]:
         """(index, tokens) of each prompt's continuation, as they end: stop string or end token included.
 
-        until: strings; ends: token ids. batch_size: prompts read in one pass. choose: [branches, vocab] logits to a
-        token each. A group of prompts joins as soon as there is room for all of it: for its branches, and for its keys
-        beside the others', of which there are never more than `batch_size` separate prompts would have.
+        until: the stop strings, beside the end tokens of the model's generation config. batch_size: prompts read in one
+        pass. choose: [branches, vocab] logits to a token each. A group of prompts joins as soon as there is room for
+        all of it: for its branches, and for its keys beside the others', of which there are never more than
+        `batch_size` separate prompts would have.
         """
         past, prefix = self.prefix(prompts, [1] * len(prompts))
+        ends = self._end_tokens()
         # A string of n bytes spans at most n tokens, whatever way the model came to spell it.
         window = max((len(text.encode()) for text in until), default=0) + 2
         most_keys = batch_size * (max(map(len, prompts)) + max_tokens)
@@ -80,6 +81,10 @@ class PrefixDecoder:
             written = {index: tokens for (index, tokens), done in zip(written.items(), ended) if not done}
             visible = torch.cat([visible[~torch.tensor(ended)], torch.eye(len(written), dtype=torch.bool)], dim=1)
             following = choose(self._step(prompts, written, visible, cache)) if written else []
+
+    def _end_tokens(self) -> set[int]:
+        ends = self.model.generation_config.eos_token_id
+        return set() if ends is None else set(ends) if isinstance(ends, list) else {ends}
 
     def _step(self, prompts, written: dict[int, list[int]], visible: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
         """[branches, vocab]: what follows the last token of each branch; those are read here, all in one row."""

@@ -81,7 +81,6 @@ class PrefixLM(HFLM):
         decoded = self.decoder.decode(
             prompts,
             until=until,
-            ends=self._end_tokens(),
             max_tokens=arguments["max_gen_toks"],
             batch_size=self.batch_size,
         )
@@ -124,10 +123,6 @@ class PrefixLM(HFLM):
     def _encode(self, text: str, room: int) -> list[int]:
         """The prompt's tokens as HFLM makes them, beginning-of-sequence rules and left truncation included."""
         return self.tok_batch_encode([text], left_truncate_len=room, truncation=self.truncation)[0][0].tolist()
-
-    def _end_tokens(self) -> set[int]:
-        ends = self.model.generation_config.eos_token_id
-        return set() if ends is None else set(ends) if isinstance(ends, list) else {ends}
 
     def _bar(self, total: int, kind: str, disable: bool) -> tqdm:
         return tqdm(total=total, disable=disable or self.rank != 0, desc=f"Running {kind} requests")
