@@ -166,7 +166,6 @@ class Method(Section):
         le=1,
         description="Weight of the plain loss on the gold answer, the rest being the divergence; 1 would be sft.",
     )
-
     teacher_noise: float = Field(
         0.0,
         ge=0,

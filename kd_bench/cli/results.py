@@ -78,13 +78,11 @@ def leaderboard(
     from kd_bench.leaderboard.moved import data_at, moved, moved_view
     from kd_bench.leaderboard.record import write_record
 
-    for option, given in (("--every-eval-ever", every_eval_ever), ("--texts", texts)):
+    for option, given in (("--add", add), ("--every-eval-ever", every_eval_ever), ("--texts", texts)):
         if check and given is not None:
             raise UserError("leaderboard", f"--check writes nothing and {option} does: give one of the two.")
     before = data_at(since, output.with_name(DATA)) if since and not check else None
     if add is not None:
-        if check:
-            raise UserError("leaderboard", "--check writes nothing and --add does: give one of the two.")
         taken, problems = ingest(add)
         for result in taken:
             typer.echo(write_record(results, result.record, result.samples))

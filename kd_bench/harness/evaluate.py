@@ -71,12 +71,11 @@ def evaluate(
             seconds = time.perf_counter() - started
         finally:
             model.train(training)
+    generated = getattr(lm, "generated_tokens", None)
     results["kd_bench"] = {
         "evaluate_seconds": seconds,
-        "generated_tokens": getattr(lm, "generated_tokens", None),
-        "generated_tokens_per_second": (
-            lm.generated_tokens / lm.generate_seconds if getattr(lm, "generated_tokens", None) else None
-        ),
+        "generated_tokens": generated,
+        "generated_tokens_per_second": generated / lm.generate_seconds if generated else None,
         "peak_memory_bytes": None if backend == "vllm" else memory.bytes,
         "splits": {task.task_name: task.config.test_split or task.config.validation_split for task in loaded},
     }

@@ -4,7 +4,7 @@ from statistics import fmean
 
 from kd_bench.leaderboard.cells import ROLES, floor_score, metric_name, place, score, share, sized
 from kd_bench.leaderboard.escape import MISSING, code, grid, percent
-from kd_bench.leaderboard.rows import Overall, Ranking, Table
+from kd_bench.leaderboard.rows import Overall, Ranking, Row, Table
 from kd_bench.leaderboard.sizes import AXES, order, size_class
 
 TAKING = """\
@@ -58,15 +58,16 @@ def made_by(student: Overall) -> str:
 
 def mean_scores(student: Overall, found: list[Table]) -> list[str]:
     """The student's headline score and its teacher's, each the mean over the tables."""
-    teachers = [
-        next((row for row in table.rows if (row.run, row.name) == (own.run, own.teacher)), None)
-        for table, own in zip(found, student.own)
-    ]
+    teachers = [teacher_of(own, table) for table, own in zip(found, student.own)]
     told = []
     for rows in (student.own, teachers):
         values = [row and row.scores.get(table.headline) for table, row in zip(found, rows)]
         told.append(MISSING if None in values else percent(fmean(value.value for value in values)))
     return told
+
+
+def teacher_of(student: Row, table: Table) -> Row | None:
+    return next((row for row in table.rows if (row.run, row.name) == (student.run, student.teacher)), None)
 
 
 def over_tasks(ranked: list[Ranking], names: dict, axis: str) -> list[str]:
@@ -100,7 +101,7 @@ def overview(found: list[Table], names: dict, axis: str) -> list[str]:
             continue
         # A student that was fine-tuned without a teacher can be the one to take: that is what it stands there for.
         student = min(ranked, key=lambda row: (order(axis, row.sizes[axis]), -(row.above_floor.value or 0)))
-        teacher = next((r for r in table.rows if (r.run, r.name) == (student.run, student.teacher)), None)
+        teacher = teacher_of(student, table)
         lines.append(
             [
                 code(table.task),

@@ -8,7 +8,7 @@ from kd_bench.leaderboard.compare import Comparison, compare, find, pairs, toget
 from kd_bench.leaderboard.escape import MISSING, one_line, percent
 from kd_bench.leaderboard.record import read_results
 from kd_bench.leaderboard.statistics import Estimate
-from kd_bench.runs.questions import documents, kinds
+from kd_bench.runs.questions import documents, kinds, text_of
 
 WINDOW = 160  # characters of the passage on either side of the answer
 
@@ -73,13 +73,14 @@ def _as_dict(made: Comparison, docs: dict[str, dict], examples: int) -> dict[str
 
 
 def _text(doc: dict | None) -> dict[str, Any]:
-    if doc is None or not isinstance(doc.get("answers"), dict) or "context" not in doc:
+    """`text_of` a document, with what stands around the answer for a passage; nothing where there is none."""
+    text = text_of(doc) if doc is not None else None
+    if text is None:
         return {}
-    answers = doc["answers"]
-    start = answers["answer_start"][0] if answers.get("answer_start") else 0
+    passage, starts = text["passage"], doc["answers"].get("answer_start")
+    start = starts[0] if starts else 0
     low, high = max(0, start - WINDOW), start + WINDOW
-    passage = f"{'…' if low else ''}{doc['context'][low:high]}{'…' if high < len(doc['context']) else ''}"
-    return {"question": doc["question"], "gold": list(dict.fromkeys(answers["text"])), "passage": passage}
+    return text | {"passage": f"{'…' if low else ''}{passage[low:high]}{'…' if high < len(passage) else ''}"}
 
 
 def comparison_view(row: dict[str, Any], a: str, b: str):

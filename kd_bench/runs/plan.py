@@ -74,9 +74,9 @@ def make_plan(recipe: Recipe, facts: dict[str, Any]) -> list[Stage]:
                 model(name, Stage("train", name, params, {"student": start}))
             for method in recipe.every_method:
                 name = f"{student.name}-{method.label}-s{seed}"
-                needs = {"student": start, "teacher": teacher} | (
-                    {"states": states} if method.lmbda == 0 and states else {}
-                )
+                needs = {"student": start, "teacher": teacher}
+                if states and method.lmbda == 0:
+                    needs["states"] = states
                 model(name, Stage("train", name, _distillation(recipe, facts, method, seed), needs))
     return plan
 

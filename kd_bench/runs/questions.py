@@ -79,6 +79,14 @@ def split_documents(task, record: Record) -> dict[str, dict]:
     return dict(zip(ids, docs))
 
 
+def text_of(doc: dict) -> dict[str, Any] | None:
+    """{"question", "gold", "passage"} of a document in SQuAD's form, each gold answer once; None for others."""
+    if not isinstance(doc.get("answers"), dict) or "context" not in doc:
+        return None
+    gold = list(dict.fromkeys(doc["answers"]["text"]))
+    return {"question": doc["question"], "gold": gold, "passage": doc["context"]}
+
+
 def kinds(docs: dict[str, dict]) -> dict[str, dict[str, str]]:
     """{how questions are told apart: {question id: kind}} of documents in SQuAD's form, each in the order of its kinds;
     empty for others."""

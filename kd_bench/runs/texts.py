@@ -6,7 +6,7 @@ from typing import Any
 from kd_bench.errors import UserError
 from kd_bench.leaderboard.page import render_page
 from kd_bench.leaderboard.record import read_records
-from kd_bench.runs.questions import documents
+from kd_bench.runs.questions import documents, text_of
 
 
 def page_with_texts(
@@ -35,13 +35,5 @@ def page_with_texts(
         except UserError as error:
             notes += [f"{table['task']}: without texts: {problem}" for problem in error.problems]
             continue
-        table["texts"] = {name: _text(docs[name]) for name in sorted(asked & docs.keys()) if _text(docs[name])}
+        table["texts"] = {name: text for name in sorted(asked & docs.keys()) if (text := text_of(docs[name]))}
     return render_page(data), notes
-
-
-def _text(doc: dict) -> dict[str, Any] | None:
-    """Of a document in SQuAD's form; None for another's."""
-    if not isinstance(doc.get("answers"), dict) or "context" not in doc:
-        return None
-    gold = list(dict.fromkeys(doc["answers"]["text"]))
-    return {"question": doc["question"], "gold": gold, "passage": doc["context"]}
