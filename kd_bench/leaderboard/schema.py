@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_seriali
 STEM_BYTES = 225
 # Free-form parts are shown, and what shows them recurses and counts in floats.
 DEPTH, LARGEST = 20, 1 << 63
+CURVE_POINTS = 100
 
 
 def file_safe(name: str) -> str:
@@ -120,9 +121,12 @@ class Cost(Strict):
 
 class Provenance(Strict):
     """run: the recipe's name. recipe: the file to give to `kd-bench distill`, where it is not recipes/<run>.yaml.
-    overrides: the `key.sub=value` that stood behind it."""
+    overrides: the `key.sub=value` that stood behind it. study: what the run is a part of, and point: where in the
+    study's grid it lies, {recipe key: value}."""
 
     run: Name
+    study: Name | None = Field(default=None, exclude_if=lambda value: value is None)
+    point: dict[str, Any] = Field(default={}, exclude_if=lambda value: not value)
     recipe: str | None = None
     recipe_hash: str | None = None
     overrides: list[str] = []
@@ -152,6 +156,35 @@ class Verified(Strict):
     largest_difference: Amount
 
 
+class Validation(Strict):
+    """The same model on the task's validation split, whose articles are others than the test split's. floor: the best
+    constant answer there. hash: that split's fingerprint."""
+
+    scores: Annotated[dict[str, Score], Field(min_length=1)]
+    floor: Floor | None = None
+    hash: str | None = None
+
+
+class Trial(Strict):
+    """One learning rate that was tried. score: the mean over tasks of `Selection.metric`; None where the training
+    failed, and `error` says how."""
+
+    learning_rate: Annotated[float, Field(gt=0)]
+    score: Share | None
+    error: str | None = None
+
+
+class Selection(Strict):
+    """How the learning rate was chosen: the best of `trials`, all trained with `seed` and scored on `questions`
+    questions of `split`."""
+
+    metric: str
+    split: Literal["validation"]
+    questions: Annotated[int, Field(ge=1)]
+    seed: int
+    trials: Annotated[list[Trial], Field(min_length=1)]
+
+
 class Key(NamedTuple):
     run: str
     model: str
@@ -160,6 +193,8 @@ class Key(NamedTuple):
 
 
 class Record(Strict):
+    """validation, selection, curve: of the model, where they are known; curve is (step, training loss)."""
+
     schema_version: Literal[1] = 1
     model: Model
     task: Task
@@ -172,12 +207,19 @@ class Record(Strict):
     samples: Name | None = None
     trained_on: TrainedOn | None = None
     verified: Verified | None = None
+    validation: Validation | None = None
+    selection: Selection | None = None
+    curve: (
+        Annotated[list[Annotated[list[float], Field(min_length=2, max_length=2)]], Field(max_length=CURVE_POINTS)]
+        | None
+    ) = None
 
     @model_serializer(mode="wrap")
     def as_before(self, serialize):
         """Records from before these fields were there keep their bytes."""
         content = serialize(self)
-        return {k: v for k, v in content.items() if v is not None or k not in ("trained_on", "verified")}
+        later = ("trained_on", "verified", "validation", "selection", "curve")
+        return {k: v for k, v in content.items() if v is not None or k not in later}
 
     @model_validator(mode="after")
     def storable(self):
