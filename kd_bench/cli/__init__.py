@@ -6,8 +6,10 @@ import sys
 # Each registers its verbs, in the order in which `--help` lists them.
 # isort: off
 from kd_bench.cli import recipes  # noqa: F401
+from kd_bench.cli import study  # noqa: F401
 from kd_bench.cli import models  # noqa: F401
 from kd_bench.cli import results  # noqa: F401
+from kd_bench.cli import report  # noqa: F401
 
 # isort: on
 from kd_bench.cli.common import app

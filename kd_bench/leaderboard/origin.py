@@ -100,7 +100,8 @@ def _reproduce(record: Record, results: list[Result]) -> list[str]:
     run = record.provenance.run
     if record.provenance.recipe or record.provenance.recipe_hash:
         recipe = record.provenance.recipe or f"recipes/{run}.yaml"
-        return ["kd-bench", "distill", recipe, *record.provenance.overrides]
+        verb = "study" if record.provenance.study and record.provenance.recipe else "distill"
+        return ["kd-bench", verb, recipe, *record.provenance.overrides]
     if run == "lm_eval":
         return ["lm_eval", "--model", "hf", "--model_args", f"pretrained={record.model.source}", "--tasks", tasks]
     return ["kd-bench", "evaluate", record.model.source, "--tasks", tasks]
