@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from kd_bench.leaderboard.escape import MISSING, code, command, duration, escape, grid
+from kd_bench.leaderboard.escape import MISSING, code, duration, escape, grid
 from kd_bench.leaderboard.origin import provenance, reproduce_command
 from kd_bench.leaderboard.schema import Record, Result
 from kd_bench.report.study import Study, setting, short, shown
