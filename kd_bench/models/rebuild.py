@@ -39,3 +39,11 @@ def rebuild(
         raise RuntimeError(f"{type(model).__name__}: {', '.join(empty)} found no weights to be copied from")
     new.generation_config = copy.deepcopy(model.generation_config)
     return new.train(model.training)
+
+
+def without_quantization(config: "PretrainedConfig") -> "PretrainedConfig":
+    """A copy of `config` for a model whose weights are plain numbers."""
+    config = copy.deepcopy(config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    return config
