@@ -102,7 +102,9 @@ def check_model(model: nn.Module, *, tolerance: float = 1e-3) -> None:
         alone = torch.cat([model(input_ids=torch.tensor([ids], device=device)).logits[0] for ids in sequences])
     model.train(training)
     difference = (packed - alone).abs().max() / alone.abs().max().clamp_min(1e-9)
-    if not difference <= tolerance * (1 if alone.dtype == torch.float32 else 50):
+    # LLM.int8() rounds activations as well, and by columns of the whole batch: 0.01 to 0.02 was measured.
+    exact = alone.dtype == torch.float32 and not getattr(model, "is_loaded_in_8bit", False)
+    if not difference <= tolerance * (1 if exact else 50):
         raise UserError(
             name,
             f"a shared-prefix forward differs from its own by {difference:.1e} (relative): its attention does not "

@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from kd_bench.distill.sampling import STATE
+
 logger = logging.getLogger(__name__)
 
 
@@ -26,13 +28,26 @@ def last_good_checkpoint(folder: Path) -> str | None:
 
 
 def _read(path: Path) -> None:
+    """Reads all that a run goes on from, in the layout of one process, of DDP or of FSDP; sizes of tensors alone for
+    what is large."""
     json.loads((path / "trainer_state.json").read_text())
-    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
-        torch.load(path / name, map_location="cpu", weights_only=False, mmap=name == "optimizer.pt")
-    weights = list(path.glob("*.safetensors"))
-    if not weights:
-        raise FileNotFoundError("no weights")
-    for file in weights:
-        with safe_open(file, "pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (no mapping)
-                tensors.get_slice(name)
+    if (path / STATE).exists():
+        json.loads((path / STATE).read_text())
+    weights = [*path.glob("*.safetensors"), *path.glob("pytorch_model_fsdp*")]
+    for what, found in (
+        ("weights", weights),
+        ("optimizer", list(path.glob("optimizer*"))),
+        ("scheduler.pt", list(path.glob("scheduler.pt"))),
+        ("random state", list(path.glob("rng_state*.pth"))),
+    ):
+        if not found:
+            raise FileNotFoundError(f"no {what}")
+        for file in found:
+            if file.is_dir():  # FSDP's shards, whose index is written last
+                (file / ".metadata").stat()
+            elif file.suffix == ".safetensors":
+                with safe_open(file, "pt") as tensors:
+                    for name in tensors.keys():  # noqa: SIM118 (no mapping)
+                        tensors.get_slice(name)
+            else:
+                torch.load(file, map_location="cpu", weights_only=False, mmap=what in ("weights", "optimizer"))

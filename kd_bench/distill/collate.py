@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import nn
@@ -23,40 +24,43 @@ class PackExamples:
     are the labels of all of them (the name under which transformers counts a step's tokens without dropping one).
 
     keys_per_token: see `pack`. one_row: all trees in one row, for an attention that skips what a mask leaves empty.
+    one_forward: all trees as rows of one forward whatever the padding, where every process has to run equally many. No
+    rows at all make a batch with nothing to predict, whose loss and gradients are 0.
     """
 
     states: Callable[[int], torch.Tensor] | None = None
     keys_per_token: float = math.inf
     max_tokens: int | None = None
     one_row: bool = False
+    one_forward: bool = False
 
     def __call__(self, rows: list[dict]) -> dict:
-        found = parts([row["prompt"] + row["completion"] for row in rows], self.max_tokens)
+        found = parts([row["prompt"] + row["completion"] for row in rows], self.max_tokens) if rows else [[]]
         first, *rest = [self._batch([rows[index] for index in part]) for part in found]
         labels = torch.cat([batch["labels"] for batch in (first, *rest)])
         return {**first, "rest": rest, "shift_labels": labels}
 
     def _batch(self, rows: list[dict]) -> dict:
-        sequences = [row["prompt"] + row["completion"] for row in rows]
-        if self.one_row:
-            tree = one_row(pack(sequences))
-            trees, paths = [tree], tree.paths
-        else:
-            trees, paths = buckets(pack(sequences, keys_per_token=self.keys_per_token))
+        sequences = [row["prompt"] + row["completion"] for row in rows] or [[0]]
+        tree = one_row(pack(sequences)) if self.one_row else pack(sequences, keys_per_token=self.keys_per_token)
+        trees, paths = ([tree], tree.paths) if self.one_row or self.one_forward else buckets(tree)
+        places = [path[len(row["prompt"]) - 1 : -1] for path, row in zip(paths, rows)]
         batch = {
             "trees": trees,
-            "positions": torch.cat([path[len(row["prompt"]) - 1 : -1] for path, row in zip(paths, rows)]),
-            "labels": torch.tensor([token for row in rows for token in row["completion"]]),
+            "positions": torch.cat([paths[0][:0], *places]),
+            "labels": torch.tensor([token for row in rows for token in row["completion"]], dtype=torch.long),
             "prompts": [row["prompt"] for row in rows],
         }
         if self.states:
-            batch["teacher_states"] = torch.cat([self.states(row["index"]) for row in rows])
+            batch["teacher_states"] = torch.cat([self.states(0)[:0], *(self.states(row["index"]) for row in rows)])
         return batch
 
 
-def pack_for(model: nn.Module, *, states=None, max_tokens: int | None = None) -> PackExamples:
+def pack_for(
+    model: nn.Module, *, states=None, max_tokens: int | None = None, one_forward: bool = False
+) -> PackExamples:
     """The collator whose batches `model` computes fastest."""
-    return PackExamples(states, keys_per_token(model), max_tokens, skips_empty_blocks(model))
+    return PackExamples(states, keys_per_token(model), max_tokens, skips_empty_blocks(model), one_forward)
 
 
 class PassageSampler(Sampler[int]):
@@ -84,3 +88,30 @@ class PassageSampler(Sampler[int]):
             indices = self.passages[passage]
             for place in torch.randperm(len(indices), generator=generator).tolist():
                 yield indices[place]
+
+
+class StepSampler(Sampler[list[int]]):
+    """The share of each optimizer step's indices that falls to one of `processes`.
+
+    Together the shares are the `batch_size` indices that a single process would have drawn, the smaller last batch of
+    an epoch included, with none repeated: where it has fewer indices than there are processes, some shares are empty.
+    """
+
+    def __init__(self, sampler: PassageSampler, batch_size: int, process: int = 0, processes: int = 1):
+        self.sampler, self.batch_size, self.process, self.processes = sampler, batch_size, process, processes
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.sampler) / self.batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.sampler.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        indices = iter(self.sampler)
+        while batch := list(islice(indices, self.batch_size)):
+            yield share(batch, self.process, self.processes)
+
+
+def share(items: list, process: int, processes: int) -> list:
+    """The items of `process`: those in order from its share of the list's length to the next one's."""
+    return items[len(items) * process // processes : len(items) * (process + 1) // processes]
