@@ -1,18 +1,19 @@
 """The typed recipe: teacher, students, tasks, methods, baselines, training, evaluation, seeds, where results go.
 
 Every key is checked and every problem is told at once, with the file's name and, for a misspelt key, the likely one.
-`recipe_sections.py` has the parts, `recipe_files.py` reads the YAML.
+`recipe_sections.py` has the parts, `recipe_method.py` the methods, `recipe_files.py` reads the YAML.
 """
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from kd_bench.recipe_files import apply_overrides, find_recipe, read_yaml
+from kd_bench.recipe_method import SFT, Method
 from kd_bench.recipe_problems import problems_of
-from kd_bench.recipe_sections import Data, Evaluation, Method, Name, Section, Student, Teacher, Training
+from kd_bench.recipe_sections import Data, Evaluation, Name, Search, Section, Student, Teacher, Training
 
 PLACES = ("output", "leaderboard", "data.dir")  # where things lie, which changes no number
 
@@ -37,6 +38,9 @@ class Recipe(Section):
     training: Training = Field(
         default_factory=Training, description="The students' training, sft and distillation alike."
     )
+    search: Search | None = Field(
+        None, description="Chooses every method's learning rate on the validation split, out of one grid for all."
+    )
     evaluation: Evaluation = Field(default_factory=Evaluation, description="What is scored and how.")
     data: Data = Field(default_factory=Data, description="Where questions come from.")
     seeds: list[Annotated[int, Field(ge=0)]] = Field(
@@ -55,6 +59,20 @@ class Recipe(Section):
     def overrides(self) -> list[str]:
         """The `key.sub=value` that it was read with and that change what is measured: no place of this machine."""
         return [text for text in self._overrides if text.partition("=")[0] not in PLACES]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sft_is_the_baseline(cls, data: Any) -> Any:
+        """`methods: [sft, kd]` is `methods: [kd]` with the baseline that is there anyway."""
+        if not isinstance(data, dict) or not isinstance(data.get("methods"), list):
+            return data
+        others = [method for method in data["methods"] if method not in (SFT, {"preset": SFT})]
+        baselines = data.get("baselines")
+        if len(others) == len(data["methods"]):
+            return data
+        if isinstance(baselines, list) and SFT not in baselines:
+            data = {**data, "baselines": [*baselines, SFT]}
+        return {**data, "methods": others}
 
     @field_validator("students")
     @classmethod
@@ -79,9 +97,27 @@ class Recipe(Section):
         if info.data.get("method") not in (None, Method()):
             raise ValueError("give either `method` or `methods`.")
         _refuse_repeats([method.label for method in methods], "two methods are called {!r}: give one a `name`.")
-        if "sft" in (method.label for method in methods):
+        if SFT in (method.label for method in methods):
             raise ValueError("'sft' is the baseline's own name: call the method something else.")
         return methods
+
+    @field_validator("method")
+    @classmethod
+    def _a_method_with_a_teacher(cls, method: Method) -> Method:
+        if method.label == SFT:
+            raise ValueError("sft is the baseline that every recipe has: name a method that has a teacher.")
+        return method
+
+    @field_validator("search")
+    @classmethod
+    def _one_grid_for_all(cls, search: Search | None, info: ValidationInfo) -> Search | None:
+        methods = info.data.get("methods") or [info.data["method"]] if "method" in info.data else []
+        own = [method.label for method in methods if method.learning_rate is not None]
+        if search is not None and own:
+            raise ValueError(
+                f"{', '.join(own)} has a learning_rate of its own: the search gives every method the same."
+            )
+        return search
 
     @field_validator("tasks", "baselines", "seeds")
     @classmethod
@@ -116,6 +152,8 @@ def load_recipe(path_or_name, overrides=()) -> Recipe:
     path = find_recipe(path_or_name)
     data = read_yaml(path)
     problems = apply_overrides(data, overrides)
+    if "grid" in data or "runs" in data:
+        raise UserError(str(path), "is a study, a recipe over a grid: run it with `kd-bench study`.")
     recipe = None
     try:
         recipe = Recipe.model_validate(data)
@@ -135,13 +173,19 @@ def recipe_hash(recipe: Recipe) -> str:
     content = recipe.model_dump(
         mode="json", exclude={"output": True, "leaderboard": True, "data": {"dir"}, "training": {"max_tokens"}}
     )
+    method = {"alpha": None, "name": None, "learning_rate": None, "teacher_noise": 0.0, "preset": None}
+    method |= {"completions": "data", "sampling": "fixed", "capacity": None, "margin": None, "contrast": None}
     later = [
-        (content["training"], {"teacher_states_dtype": "float32"}),
-        (content["method"], {"alpha": None, "name": None, "learning_rate": None, "teacher_noise": 0.0}),
-        (content, {"methods": None}),
+        (content["training"], {"teacher_states_dtype": "float32", "lora": None}),
+        (content["teacher"], {"quantize": None}),
+        (content["teacher"]["finetune"] or {}, {"lora": None, "quantize": None}),
+        *((student, {"quantize": []}) for student in content["students"]),
+        (content["data"], {"split_seed": 0}),
+        (content["method"], method),
+        (content, {"methods": None, "search": None}),
     ]
     for section, values in later:
         for key, before in values.items():
-            if section[key] == before:
+            if key in section and section[key] == before:
                 del section[key]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -79,11 +79,11 @@ def recipe_folders() -> list[Path]:
 
 
 def list_recipes() -> dict[str, Path]:
-    """Name -> file; what lies in `recipes/` here goes before what is installed."""
+    """Name -> file, `folder/name` in a sub-folder; what lies in `recipes/` here goes before what is installed."""
     found: dict[str, Path] = {}
     for folder in recipe_folders():
-        for path in sorted(folder.glob("*.yaml")):
-            found.setdefault(path.stem, path)
+        for path in sorted(folder.rglob("*.yaml")):
+            found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
     return found
 
 
@@ -96,7 +96,7 @@ def find_recipe(path_or_name: str | Path) -> Path:
     name = str(path_or_name)
     if name in recipes:
         return recipes[name]
-    near = difflib.get_close_matches(Path(name).stem, recipes, n=1)
+    near = difflib.get_close_matches(name.removesuffix(".yaml").removeprefix("recipes/"), recipes, n=1)
     suggestion = (
         f" Did you mean `{near[0]}`?" if near else f" Recipes that exist: {', '.join(sorted(recipes)) or 'none'}."
     )
@@ -118,13 +118,14 @@ def apply_overrides(data: dict[str, Any], overrides) -> list[str]:
             problems.append(f"override {override!r}: the value is {_yaml_problem(error)}")
             continue
         problems += [f"override {override!r}: {problem}" for problem in repeated]
-        problem = _put(data, key.split("."), value)
+        problem = put(data, key.split("."), value)
         if problem:
             problems.append(f"override {override!r}: {problem}")
     return problems
 
 
-def _put(data: dict[str, Any], keys: list[str], value: Any) -> str | None:
+def put(data: dict[str, Any], keys: list[str], value: Any) -> str | None:
+    """Puts `value` into nested mappings and lists; returns the problem, if there is one."""
     place: Any = data
     for depth, key in enumerate(keys):
         here = ".".join(keys[:depth])

@@ -6,26 +6,27 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
 Dtype = Literal["float32", "bfloat16", "float16"]
-Divergence = Literal[
-    "forward_kl", "reverse_kl", "jsd", "symmetric_kl", "total_variation", "skew_kl", "skew_reverse_kl", "adaptive_kl",
-    "alpha_beta",
-]  # fmt: skip
-# Which setting belongs to which divergence, and its default there.
-SETTINGS = {
-    "alpha": {"alpha_beta": 0.2},
-    "beta": {"jsd": 0.5, "alpha_beta": 0.7},
-    "skew": {"skew_kl": 0.1, "skew_reverse_kl": 0.1},
-}
-
-
-def _hint(text: str) -> dict[str, Any]:
-    """What a message about a value out of range ends with: the value the field's papers use."""
-    return {"json_schema_extra": {"hint": text}}
+Bits = Literal["nf4", "int8"]
 
 
 class Section(BaseModel):
     # Strict: `epochs: "3"` and `epochs: yes` are mistakes, not the numbers 3 and 1.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+
+
+class Lora(Section):
+    """Low-rank adapters (arXiv 2106.09685) are trained instead of all weights, and merged into them on saving."""
+
+    rank: int = Field(
+        16, ge=1, description="Higher learns more of what the weights cannot say yet, and takes more memory."
+    )
+    alpha: float | None = Field(
+        None, gt=0, description="The update is multiplied by alpha / rank; null is twice the rank."
+    )
+    targets: list[str] | None = Field(
+        None, min_length=1, description="Linear modules that get one, by name (q_proj, ...); null: all but the head."
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="On the adapters' input: against overfitting on few questions.")
 
 
 class Finetune(Section):
@@ -40,6 +41,18 @@ class Finetune(Section):
     batch_size: int = Field(
         32, ge=1, description="Questions an optimizer step; larger is steadier and makes fewer steps."
     )
+    lora: Lora | None = Field(None, description="Trains adapters instead of all weights; null trains in full.")
+    quantize: Literal["nf4"] | None = Field(
+        None,
+        description="QLoRA: the frozen base in 4 bits while adapters are trained; the merged teacher is whole again.",
+    )
+
+    @field_validator("quantize")
+    @classmethod
+    def _only_under_adapters(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("lora") is None:
+            raise ValueError("4-bit weights cannot be trained themselves: give `lora: {}` as well (QLoRA).")
+        return value
 
 
 class Teacher(Section):
@@ -57,6 +70,10 @@ class Teacher(Section):
     )
     dtype: Dtype = Field(
         "float32", description="bfloat16 halves memory and rounds the logits that students learn from."
+    )
+    quantize: Bits | None = Field(
+        None,
+        description="Frozen in 4 or 8 bits while it teaches: less memory, other logits. Its row is that of it whole.",
     )
 
 
@@ -106,6 +123,9 @@ class Student(Section):
     trust_remote_code: bool = Field(
         False, description="Runs Python code that comes with `model`: only if you trust its author."
     )
+    quantize: list[Bits] = Field(
+        [], description="Each trained student also in 4 or 8 bits, as a row of its own with its own bytes and scores."
+    )
 
     @field_validator("init")
     @classmethod
@@ -113,80 +133,6 @@ class Student(Section):
         if "model" in info.data and (init is None) == (info.data["model"] is None):
             raise ValueError("give either `model` (a model of its own) or `init` (the teacher with layers taken out).")
         return init
-
-
-class Method(Section):
-    """How the student learns from the teacher; p is the teacher's distribution, q the student's."""
-
-    name: Name | None = Field(
-        None, description="What rows and folders are called after; without it the divergence. Changes no result."
-    )
-    learning_rate: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="This method's own: the gradients of divergences differ in size, so equal rates are unequal steps.",
-    )
-    divergence: Divergence = Field(
-        "forward_kl",
-        description="forward_kl covers all p deems likely; reverse_kl keeps to its favourites; the rest lie between.",
-    )
-    temperature: float = Field(
-        1.0, gt=0, le=100, description="Higher softens both distributions: unlikely tokens weigh more in the loss."
-    )
-    beta: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="jsd: near 0 as forward KL, near 1 as reverse KL. alpha_beta: higher looks more at q's own mass.",
-        **_hint("GKD uses 0.1, 0.5 and 0.9."),
-    )
-    alpha: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="alpha_beta only: higher looks more at what p deems likely; with beta 0, 1 is forward KL.",
-    )
-    skew: float | None = Field(
-        None,
-        ge=0,
-        lt=1,
-        description="skew ones only: the share of p mixed into q (or q into p); more: smaller gradients.",
-        **_hint("DistiLLM uses 0.1."),
-    )
-    lmbda: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="Share of steps on completions the student writes; above 0 the teacher runs at every step: slower.",
-    )
-    cross_entropy: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="Weight of the plain loss on the gold answer, the rest being the divergence; 1 would be sft.",
-    )
-    teacher_noise: float = Field(
-        0.0,
-        ge=0,
-        description="Standard deviation of noise on the teacher's logits: for ablations of what its details are worth.",
-    )
-
-    @property
-    def label(self) -> str:
-        """What tells two ways of training one student apart: the divergence, and what it is mixed with."""
-        mixed = f"-ce{self.cross_entropy:g}" if self.cross_entropy else ""
-        return self.name or self.divergence + mixed
-
-    @field_validator(*SETTINGS)
-    @classmethod
-    def _used_by_the_divergence(cls, value: float | None, info: ValidationInfo) -> float | None:
-        users, divergence = SETTINGS[info.field_name], info.data.get("divergence")
-        if divergence in users:
-            return users[divergence] if value is None else value
-        if divergence is not None and value is not None:
-            raise ValueError(f"{divergence} does not use it, only {' and '.join(users)}: take the line out.")
-        return value
 
 
 class Training(Section):
@@ -228,6 +174,27 @@ class Training(Section):
         "float32", description="bfloat16 and float16 halve the disk and round what students learn from."
     )
     limit: int | None = Field(None, ge=1, description="Training questions a task, the first ones; null takes all.")
+    lora: Lora | None = Field(None, description="Students train adapters instead of all weights, merged on saving.")
+
+
+class Search(Section):
+    """Each method's learning rate, `sft` included, chosen on the validation split out of the same grid: equal rates are
+    unequal steps, since the gradients of divergences differ in size."""
+
+    learning_rates: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        min_length=2,
+        description="Tried with the first seed, each a training of its own; the best one trains all seeds.",
+    )
+    limit: int | None = Field(
+        None, ge=1, description="Validation questions a task that decide; fewer choose more by chance."
+    )
+
+    @field_validator("learning_rates")
+    @classmethod
+    def _distinct(cls, rates: list[float]) -> list[float]:
+        if len(set(rates)) < len(rates):
+            raise ValueError("a rate stands there twice.")
+        return rates
 
 
 class Evaluation(Section):
@@ -235,8 +202,8 @@ class Evaluation(Section):
         None, min_length=1, description="Tasks that are scored; null scores those trained on."
     )
     batch_size: int = Field(8, ge=1, description="Prompts read together: speed and memory, not scores.")
-    split: Literal["test", "validation"] = Field(
-        "test", description="validation while tuning, so that test stays unseen."
+    split: Literal["test", "validation", "both"] = Field(
+        "test", description="validation while tuning, so that test stays unseen; both shows where the two disagree."
     )
     limit: int | None = Field(None, ge=1, description="Questions a task; null scores all: fewer widen every interval.")
     backend: Literal["kd", "hf", "vllm"] = Field(
@@ -251,6 +218,7 @@ class Data(Section):
     demo_seed: int = Field(
         0, ge=0, description="Chooses the one-shot demonstration: another one shifts every one-shot score."
     )
+    split_seed: int = Field(0, ge=0, description="Another one puts other articles into training and validation.")
     size: int | None = Field(None, ge=1, description="fictqa only: articles generated, some fourteen questions each.")
     seed: int | None = Field(None, ge=0, description="fictqa only: generates another encyclopedia.")
     metadata: dict[str, Any] = Field(
@@ -259,4 +227,7 @@ class Data(Section):
 
     def as_metadata(self) -> dict[str, Any]:
         own = {"data_dir": self.dir, "demo_seed": self.demo_seed, "size": self.size, "seed": self.seed}
+        own["split_seed"] = (
+            self.split_seed or None
+        )  # where it is 0, data sets and records of before stay what they were
         return {**self.metadata, **{key: value for key, value in own.items() if value is not None}}

@@ -9,7 +9,7 @@ from kd_bench.distill.divergences import DIVERGENCES
 from kd_bench.errors import UserError
 from kd_bench.recipe import Recipe, load_recipe, recipe_hash
 from kd_bench.recipe_files import list_recipes
-from kd_bench.recipe_sections import SETTINGS, Divergence
+from kd_bench.recipe_method import SETTINGS, Divergence
 
 ROOT = Path(__file__).resolve().parent.parent
 GOOD = """\
@@ -114,7 +114,7 @@ def test_all_problems_come_at_once(recipe_file):
         ("training=3", "training: 3 is not a mapping"),
         ("teacher=null", "teacher: None is not a mapping"),
         ("baselines=[stf]", "baselines.0: 'stf' is not one of undistilled, sft. Did you mean `sft`?"),
-        ("evaluation.split=train", "evaluation.split: 'train' is not one of test, validation."),
+        ("evaluation.split=train", "evaluation.split: 'train' is not one of test, validation, both."),
         ("students.7.name=x", "override 'students.7.name=x': `students` is a list of 2: '7' is not an index"),
         ("name.sub=x", "override 'name.sub=x': `name` is 'small', which has no keys."),
         ("name", "override 'name': is not of the form key.sub=value."),

@@ -9,7 +9,8 @@ know, since lm-eval puts all model arguments among them. Where the data comes fr
 
 A folder holds the data sets in the layout in which their authors publish them (`squad_v2/train-v2.0.json`,
 `MLQA_V1/dev/dev-context-de-question-de.json`, `xquad/xquad.de.json`), or is itself one of those sub-folders.
-`demo_seed` chooses the one-shot demonstration. The result's `files` says what was read, for the fingerprint.
+`demo_seed` chooses the one-shot demonstration, `split_seed` deals the articles into splits (one that the authors made
+stays theirs). The result's `files` says what was read, for the fingerprint.
 """
 
 import hashlib
@@ -39,7 +40,7 @@ XQUAD_TITLES = """
 """.split()  # noqa: SIM905
 
 
-def squad_v2(data_dir: str | None = None, demo_seed: int = 0, **_):
+def squad_v2(data_dir: str | None = None, demo_seed: int = 0, split_seed: int = 0, **_):
     """SQuAD v2.0: the dev file is the test split, the train file the other three.
 
     A copy with one of the two files only is split four ways; the fingerprint's `files` says so.
@@ -51,14 +52,14 @@ def squad_v2(data_dir: str | None = None, demo_seed: int = 0, **_):
     share = {"demo": 1, "validation": 5}
     if len(found.docs) == 1:
         log.warning("squad_v2: only the %s file is there; all four splits are made from it", next(iter(found.docs)))
-        sides = splits.by_rank(keys, share | {"test": 10}, rest="train")
+        sides = splits.by_rank(keys, share | {"test": 10}, rest="train", seed=split_seed)
     else:
         docs, keys, test = _apart("squad_v2", docs, keys, len(found.docs["train"]))
-        sides = splits.by_rank(set(keys) - test, share, rest="train") | dict.fromkeys(test, "test")
+        sides = splits.by_rank(set(keys) - test, share, rest="train", seed=split_seed) | dict.fromkeys(test, "test")
     return _build("squad_v2", docs, keys, sides, demo_seed, found.files)
 
 
-def mlqa(lang: str, data_dir: str | None = None, demo_seed: int = 0, **_):
+def mlqa(lang: str, data_dir: str | None = None, demo_seed: int = 0, split_seed: int = 0, **_):
     """MLQA with passage and question in `lang`: the test file is the test split, the dev file the other three.
 
     With one of the two files only, all four come from that. An article keeps its side whether or not the test file is
@@ -88,27 +89,27 @@ def mlqa(lang: str, data_dir: str | None = None, demo_seed: int = 0, **_):
     keys = splits.article_keys(docs, by="id", also=others)
     share = {"demo": 5, "validation": 10, "test": 25, "train": 60}
     if len(found.docs) == 1:
-        sides = splits.by_hash(keys, share)
+        sides = splits.by_hash(keys, share, split_seed)
     else:
         docs, keys, test = _apart(f"mlqa {lang}", docs, keys, len(found.docs["dev"]))
-        sides = splits.by_hash(set(keys) - test, share)
+        sides = splits.by_hash(set(keys) - test, share, split_seed)
         sides = {key: "train" if side == "test" else side for key, side in sides.items()}
         sides |= dict.fromkeys(test, "test")
     return _build(f"mlqa {lang}", docs, keys, sides, demo_seed, found.files)
 
 
-def xquad(lang: str, data_dir: str | None = None, demo_seed: int = 0, **_):
+def xquad(lang: str, data_dir: str | None = None, demo_seed: int = 0, split_seed: int = 0, **_):
     """XQuAD in `lang`: one file, split by the hash of the article's title, which is the same in every language."""
     _check_language("xquad", lang, ("ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh"))
     found = _find(f"xquad {lang}", "xquad", {"all": f"xquad.{lang}.json"}, lambda: _hub_xquad(lang), data_dir)
     docs = found.docs["all"]
     keys = splits.article_keys(docs, by="title")
     # XQuAD is a test set first, so the test split is as large as what can be trained on.
-    sides = splits.by_hash(keys, {"demo": 5, "validation": 10, "test": 35, "train": 50})
+    sides = splits.by_hash(keys, {"demo": 5, "validation": 10, "test": 35, "train": 50}, split_seed)
     return _build(f"xquad {lang}", docs, keys, sides, demo_seed, found.files)
 
 
-def fictqa(lang: str, size: int = 60, seed: int = 0, demo_seed: int = 0, **_):
+def fictqa(lang: str, size: int = 60, seed: int = 0, demo_seed: int = 0, split_seed: int = 0, **_):
     """The embedded fictional encyclopedia: `size` articles out of `seed`, parallel in English and German.
 
     Every language has the same articles and question ids, so ranks agree and the shares are met at any size. Mind that
@@ -125,7 +126,7 @@ def fictqa(lang: str, size: int = 60, seed: int = 0, demo_seed: int = 0, **_):
 
     docs = squad_format.documents(generate(lang=lang, size=size, seed=seed), f"fictqa {lang}")
     keys = splits.article_keys(docs, by="id")
-    sides = splits.by_rank(keys, {"demo": 5, "validation": 10, "test": 25}, rest="train")
+    sides = splits.by_rank(keys, {"demo": 5, "validation": 10, "test": 25}, rest="train", seed=split_seed)
     files = [{"name": f"generated: fictqa {lang}", "size": size, "seed": seed}]
     return _build(f"fictqa {lang}", docs, keys, sides, demo_seed, files)
 

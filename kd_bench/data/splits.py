@@ -67,18 +67,24 @@ def article_keys(docs: list[dict], *, by: str, also: Iterable[list[dict]] = ()) 
     return [names[root(("id", doc["id"]))] for doc in docs]
 
 
-def by_rank(keys: Iterable[str], percent: Mapping[str, int], rest: str) -> dict[str, str]:
-    """{article key: split}: each split of `percent` gets ceil(its share) of the articles, `rest` what is left."""
-    ranked = sorted(set(keys), key=lambda key: (_digest(key), key))
+def _place(key: str, seed: int) -> str:
+    """Where an article stands among all: by its key's hash, and for seeds above 0 by another one each."""
+    return _digest(seed, key) if seed else _digest(key)
+
+
+def by_rank(keys: Iterable[str], percent: Mapping[str, int], rest: str, seed: int = 0) -> dict[str, str]:
+    """{article key: split}: each split of `percent` gets ceil(its share) of the articles, `rest` what is left. Another
+    `seed` deals the articles anew."""
+    ranked = sorted(set(keys), key=lambda key: (_place(key, seed), key))
     sides = [split for split, share in percent.items() for _ in range(-(-len(ranked) * share // 100))]
     return {key: sides[i] if i < len(sides) else rest for i, key in enumerate(ranked)}
 
 
-def by_hash(keys: Iterable[str], percent: Mapping[str, int]) -> dict[str, str]:
-    """{article key: split} by the hash alone; the shares must sum to 100."""
+def by_hash(keys: Iterable[str], percent: Mapping[str, int], seed: int = 0) -> dict[str, str]:
+    """{article key: split} by the hash alone, which `seed` changes; the shares must sum to 100."""
     if sum(percent.values()) != 100:
         raise ValueError(f"shares sum to {sum(percent.values())}, not 100: {dict(percent)}")
-    place = {key: int(_digest(key)[:12], 16) / 16**12 * 100 for key in keys}
+    place = {key: int(_place(key, seed)[:12], 16) / 16**12 * 100 for key in keys}
     ends = list(accumulate(percent.values()))
     sides = {key: list(percent)[bisect_right(ends, value)] for key, value in place.items()}
     for split in percent:

@@ -17,11 +17,17 @@ def recipes() -> list[dict[str, Any]]:
         try:
             data = read_yaml(path)
             students = [str(student.get("name")) for student in data["students"]]
-            row = {"teacher": data["teacher"]["model"], "students": students, "tasks": data["tasks"]}
+            tasks = data.get("tasks") or _tasks_of_a_study(data)
+            row = {"teacher": data["teacher"]["model"], "students": students, "tasks": tasks}
         except (UserError, KeyError, TypeError, AttributeError):
             row = {"teacher": f"broken: kd-bench validate {path} says how", "students": [], "tasks": []}
         rows.append({"name": name, **row, "file": str(path)})
     return rows
+
+
+def _tasks_of_a_study(data: dict[str, Any]) -> list[str]:
+    varied = [*data.get("grid", {}).get("tasks", []), *(run["tasks"] for run in data.get("runs", []) if "tasks" in run)]
+    return list(dict.fromkeys(task for tasks in varied for task in tasks))
 
 
 def tasks() -> list[dict[str, Any]]:
@@ -50,7 +56,7 @@ def _task_folders() -> list[Path]:
 def divergences() -> list[dict[str, Any]]:
     """{"name", "settings": {name: default}, "what": formula and paper} of each that `method.divergence` takes."""
     from kd_bench.distill.divergences import DIVERGENCES
-    from kd_bench.recipe_sections import SETTINGS
+    from kd_bench.recipe_method import SETTINGS
 
     return [
         {
@@ -60,6 +66,19 @@ def divergences() -> list[dict[str, Any]]:
         }
         for name, function in DIVERGENCES.items()
     ]
+
+
+def methods() -> list[dict[str, Any]]:
+    """{"name", "settings": {key: value}, "takes": [keys], "what": idea and paper} of each preset of `method`."""
+    from kd_bench.recipe_method import PRESETS, Method
+
+    rows = []
+    for name, preset in PRESETS.items():
+        shown = Method(preset=name).model_dump(exclude_none=True, exclude={"preset"})
+        plain = Method().model_dump(exclude_none=True)
+        settings = {key: value for key, value in shown.items() if key in preset.settings or value != plain.get(key)}
+        rows.append({"name": name, "settings": settings, "takes": list(preset.takes), "what": preset.what})
+    return rows
 
 
 def runs(root: Path) -> list[dict[str, Any]]:
@@ -95,6 +114,7 @@ COLUMNS = {
     "tasks": ("name", "kind"),
     "runs": ("run", "done", "partial", "damaged", "last"),
     "divergences": ("name", "settings", "what"),
+    "methods": ("name", "settings", "takes", "what"),
     "cache": ("key", "what", "bytes", "made"),
 }
 
