@@ -1,67 +1,101 @@
-"""Runs the stages of a plan that are not done, in order, one process a run."""
+"""Runs the stages that are not done, each as soon as what it needs is there: here, in worker processes, or on Ray."""
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kd_bench.runs.plan import Stage
-from kd_bench.runs.store import Store, disk_errors
+from kd_bench.errors import UserError
+from kd_bench.runs.context import Contexts
+from kd_bench.runs.executors.schedule import Schedule, duration
+from kd_bench.runs.executors.work import Job, RunStage, Work
+from kd_bench.runs.store import Store
 
-RunStage = Callable[[Stage, dict[str, Path], Path, Any], None]
+__all__ = ["Executor", "Job", "duration", "execute"]
+
+
+@dataclass(frozen=True)
+class Executor:
+    """Where stages are run. kind: local or ray. jobs: stages at a time (local; 1 runs them in this process). address:
+    of the Ray cluster. processes, accelerate_config: how stages that train are launched; 1 and None: not at all."""
+
+    kind: str = "local"
+    jobs: int = 1
+    address: str | None = None
+    processes: int = 1
+    accelerate_config: Path | None = None
+
+    def __post_init__(self):
+        problems = []
+        if self.kind not in ("local", "ray"):
+            problems.append(f"--executor {self.kind}: is neither local nor ray.")
+        if self.kind == "ray" and self.jobs != 1:
+            problems.append(f"--jobs {self.jobs}: goes with local; Ray runs as many stages as its nodes have room for.")
+        if self.kind == "local" and self.address is not None:
+            problems.append(f"--address {self.address}: goes with --executor ray.")
+        if self.jobs < 1:
+            problems.append(f"--jobs {self.jobs}: has to be 1 or more.")
+        if self.processes < 1:
+            problems.append(f"--processes {self.processes}: has to be 1 or more.")
+        if self.accelerate_config is not None and not Path(self.accelerate_config).is_file():
+            problems.append(f"--accelerate-config {self.accelerate_config}: no such file. See `accelerate config`.")
+        if problems:
+            raise UserError("executor", problems)
 
 
 def execute(
-    plan: list[Stage],
+    jobs: Iterable[Job],
     store: Store,
-    run_stage: RunStage,
     console,
-    context: Any = None,
-    made_with: Callable[[], dict] | None = None,
+    *,
+    executor: Executor | None = None,
+    run_stage: RunStage | None = None,
+    tolerate: Callable[[Job], bool] = lambda job: False,
+    needs: Callable[[Job], dict[str, Any]] = lambda job: {},
+    made_with: Callable[[], dict[str, Any]] | None = None,
+    contexts: Contexts | None = None,
 ) -> dict[str, Path]:
-    """Makes every stage of `plan` that is not done; returns {stage key: folder} for all of them.
+    """Makes every stage that is not done; returns {stage key: folder} of those that are there.
 
-    run_stage(stage, {role: folder of what it needs}, folder to write into, context). The folder is the one a killed run
-    of the same stage left, so that its checkpoints are there. made_with() is kept with each stage that was run. Damaged
-    stages are named, set aside and made again. On Ctrl-C or an error the working folder stays. Raises UserError:
-    another process has the run, the disk is full.
+    jobs: in an order in which each comes after what it needs; of equal stages the first is run. run_stage(stage, {role:
+    folder of what it needs}, folder to write into, context), by default `stages.run_stage`; the folder is the one a
+    killed run of the same stage left, so that its checkpoints are there. It and made_with, which is kept with each
+    stage, have to be functions of a module where other processes are to run them. needs: options of Ray's tasks for a
+    job. contexts: this process's, from a caller who has task objects already.
+
+    A stage whose process is killed is tried again from its checkpoint, up to `schedule.RETRIES` times. Where `tolerate`
+    allows it, a stage's UserError is kept in the store, it is not tried again, and what depends on it is skipped. Any
+    other failure stops what is running and is raised; working folders stay, as on Ctrl-C. Damaged stages are named, set
+    aside and made again. Raises UserError also where another process has the run, the disk is full, or the executor is
+    not to be had.
     """
+    executor = executor or Executor()
+    if run_stage is None:
+        from kd_bench.runs.stages import run_stage
+    if executor.processes > 1 or executor.accelerate_config is not None:
+        from kd_bench.runs.executors.launch import Launched
+
+        run_stage = Launched(run_stage, executor.processes, executor.accelerate_config)
     with store.lock():
-        for number, stage in enumerate(plan, start=1):
-            # console.print: a live display would fight with the progress bars of trainer and evaluator below it.
-            label = f"[dim]{number:>{len(str(len(plan)))}}/{len(plan)}[/dim] {stage.kind:<8} {stage.name}"
-            state = store.state(stage)
-            if state == "done":
-                console.print(f"{label}  [green]done before[/green]{_took(store.passport(stage).get('seconds'))}")
-                continue
-            if stage.kind == "states" and all(store.done(other) for other in plan if stage in other.needs.values()):
-                console.print(f"{label}  [green]not needed[/green]: all that was to learn from it is done")
-                continue
-            with disk_errors(store.root):
-                if state == "damaged":
-                    reason = store.damage(stage)
-                    aside = store.set_aside(stage)
-                    console.print(f"{label}  [yellow]damaged: {reason}; set aside as {aside.name}, made again[/yellow]")
-                resumed = store.partial(stage).is_dir()
-                folder = store.begin(stage)
-                console.print(f"{label}  [cyan]{'goes on where it was' if resumed else 'starts'}[/cyan]")
-                began = time.monotonic()
-                run_stage(stage, {role: store.path(need) for role, need in stage.needs.items()}, folder, context)
-                seconds = time.monotonic() - began
-                store.finish(stage, seconds, made_with() if made_with else None)
-            console.print(f"{label}  [green]done[/green]{_took(seconds)}")
-    return {stage.key: store.path(stage) for stage in plan}
+        schedule = Schedule(jobs, store, console, tolerate)
+        if not schedule.open():
+            executor = Executor()  # to say so asks for no cluster
+        root = store.root.absolute() if executor.kind == "ray" else store.root
+        with closing(_pool(executor, root, needs, contexts or Contexts(store.root))) as pool:
+            schedule.run(pool, lambda job: Work(job, root, run_stage, made_with))
+        return schedule.there()
 
 
-def _took(seconds: float | None) -> str:
-    return "" if seconds is None else f" in {duration(seconds)}"
+def _pool(executor: Executor, root: Path, needs: Callable[[Job], dict[str, Any]], contexts: Contexts):
+    if executor.kind == "ray":
+        from kd_bench.runs.executors.on_ray import OnRay
 
+        return OnRay(root, executor.address, needs, executor.processes)
+    if executor.jobs > 1:
+        from kd_bench.runs.executors.local import Workers
 
-def duration(seconds: float) -> str:
-    """4 s, 3 min 20 s, 2 h 05 min."""
-    if seconds < 60:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+        return Workers(executor.jobs, root, executor.processes)
+    from kd_bench.runs.executors.here import Here
+
+    return Here(contexts)

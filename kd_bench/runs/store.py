@@ -2,6 +2,7 @@
 
 A stage works in `<root>/.partial/<key>/`, which survives a kill, so that checkpoints in it are found again; once it is
 finished its files are flushed, listed in `stage.json` and the folder is renamed: a finished stage is never half of one.
+What was tried and may fail is `<root>/.failed/<key>.json`.
 """
 
 import errno
@@ -21,7 +22,7 @@ PASSPORT = "stage.json"
 
 
 class Store:
-    """One run's stages. Reading needs no lock; `begin`, `finish` and `set_aside` belong inside `with store.lock()`."""
+    """One run's stages. Reading needs no lock; whoever changes them has `store.lock()`, or works for one who has it."""
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
@@ -34,9 +35,11 @@ class Store:
         return self.root / ".partial" / stage.key
 
     def state(self, stage: Stage) -> str:
-        """done, damaged, partial or to do. Changes nothing."""
+        """done, damaged, failed, partial or to do. Changes nothing."""
         if self.path(stage).exists():
             return "damaged" if self.damage(stage) else "done"
+        if self._failure(stage).is_file():
+            return "failed"
         return "partial" if self.partial(stage).is_dir() else "to do"
 
     def done(self, stage: Stage) -> bool:
@@ -105,6 +108,30 @@ class Store:
             number += 1
         self.path(stage).rename(aside)
         return aside
+
+    def fail(self, stage: Stage, error: UserError) -> None:
+        """Keeps what a stage's trying has come to, so that it is not tried again; its working folder is removed."""
+        file = self._failure(stage)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial")
+        content = {"kind": stage.kind, "name": stage.name, "where": error.where, "problems": error.problems}
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        partial.rename(file)
+        shutil.rmtree(self.partial(stage), ignore_errors=True)
+
+    def failed(self, stage: Stage) -> str | None:
+        """What a failed stage said; None if it did not fail."""
+        if not self._failure(stage).is_file():
+            return None
+        found = json.loads(self._failure(stage).read_text(encoding="utf-8"))
+        return str(UserError(found["where"], found["problems"]))
+
+    def forget(self, stage: Stage) -> None:
+        """A failed stage may be tried again."""
+        self._failure(stage).unlink(missing_ok=True)
+
+    def _failure(self, stage: Stage) -> Path:
+        return self.root / ".failed" / f"{stage.key}.json"
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -8,12 +8,18 @@ import pytest
 from rich.console import Console
 
 from kd_bench.errors import UserError
-from kd_bench.runs.execute import duration, execute
+from kd_bench.runs.execute import Job, duration
+from kd_bench.runs.execute import execute as execute_jobs
 from kd_bench.runs.plan import Stage
 from kd_bench.runs.store import Store
+from tests.runs.fake_stages import RECIPE
 
 FIRST = Stage("init", "a b", {"x": 1})
 SECOND = Stage("train", "c", {"y": [1, 2]}, {"student": FIRST})
+
+
+def execute(stages, store, run_stage, console):
+    return execute_jobs([Job(stage, RECIPE) for stage in stages], store, console, run_stage=run_stage)
 
 
 class Recorder:
@@ -28,7 +34,7 @@ class Recorder:
         if stage.name == self.fail_at:
             raise self.error
         (out / "sub").mkdir(exist_ok=True)
-        (out / "sub" / "result").write_text(f"{context} {sorted(inputs)}")
+        (out / "sub" / "result").write_text(f"{context.recipe.name} {sorted(inputs)}")
         assert all((folder / "stage.json").is_file() for folder in inputs.values())
 
 
@@ -38,9 +44,9 @@ def console() -> Console:
 
 def test_runs_in_order_once(tmp_path):
     store, run = Store(tmp_path / "run"), Recorder()
-    folders = execute([FIRST, SECOND], store, run, console(), context="ctx")
+    folders = execute([FIRST, SECOND], store, run, console())
     assert run.ran == ["a b", "c"]
-    assert (folders[SECOND.key] / "sub" / "result").read_text() == "ctx ['student']"
+    assert (folders[SECOND.key] / "sub" / "result").read_text() == "fake ['student']"
     passport = store.passport(SECOND)
     assert passport["kind"] == "train"
     assert passport["params"] == {"y": [1, 2]}
@@ -157,6 +163,17 @@ def test_a_full_disk_is_told_and_the_folder_kept(tmp_path, error):
     with pytest.raises(UserError, match="the disk is full: make room"):
         execute([FIRST], store, Recorder("a b", error), console())
     assert store.state(FIRST) == "partial"
+
+
+def test_a_failure_is_kept_and_can_be_forgotten(tmp_path):
+    store = Store(tmp_path)
+    (store.begin(FIRST) / "checkpoint").write_text("NaN")
+    store.fail(FIRST, UserError("train x", ["lr 0.1: the loss is NaN", "lower it"]))
+    assert store.state(FIRST) == "failed"
+    assert store.failed(FIRST) == "train x: 2 problems\n  lr 0.1: the loss is NaN\n  lower it"
+    assert not store.partial(FIRST).exists()
+    store.forget(FIRST)
+    assert (store.state(FIRST), store.failed(FIRST)) == ("to do", None)
 
 
 def test_a_run_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch):

@@ -1,0 +1,185 @@
+"""Which stages are there, which can start, what becomes of those that ended; and every line that is told about it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol
+
+from rich.markup import escape
+
+from kd_bench.errors import UserError
+from kd_bench.runs.executors.work import Job, Outcome, Work
+from kd_bench.runs.store import Store, disk_errors
+
+RETRIES = 2  # of a stage whose process was killed
+
+
+class Pool(Protocol):
+    """What runs stages. starts: how the driver says that it took one."""
+
+    starts: str
+    running: list[Work]
+
+    def room(self) -> bool: ...
+    def start(self, work: Work) -> None: ...
+    def wait(self) -> tuple[Work, Outcome]: ...
+    def close(self) -> None: ...
+
+
+class Schedule:
+    """The stages of `jobs`, once each. state: Store.state's words, and running, skipped or not needed."""
+
+    def __init__(self, jobs: Iterable[Job], store: Store, console, tolerate: Callable[[Job], bool]):
+        self.store, self.console = store, console
+        self.jobs: dict[str, Job] = {}
+        self.tolerated: dict[str, bool] = {}
+        for job in jobs:
+            key = job.stage.key
+            self.jobs.setdefault(key, job)
+            # Who needs it for itself, and not as one trial of many, has to hear of its failure.
+            self.tolerated[key] = self.tolerated.get(key, True) and tolerate(job)
+        self.needs = {key: [need.key for need in job.stage.needs.values()] for key, job in self.jobs.items()}
+        self.users: dict[str, list[str]] = {key: [] for key in self.jobs}
+        for key, needs in self.needs.items():
+            for need in needs:
+                self.users.setdefault(need, []).append(key)
+        self.state = {key: store.state(job.stage) for key, job in self.jobs.items()}
+        self.died: Counter[str] = Counter()
+        width = len(str(len(self.jobs)))
+        self.labels = {
+            key: f"[dim]{number:>{width}}/{len(self.jobs)}[/dim] {job.stage.kind:<8} {job.stage.name}"
+            for number, (key, job) in enumerate(self.jobs.items(), start=1)
+        }
+
+        for key in [*self.jobs, *self.jobs]:  # twice: states are not needed where all that needs them is skipped
+            self._judge(key)
+
+    def open(self) -> bool:
+        """Whether anything is to be run."""
+        return any(s not in ("done", "skipped", "not needed") and not self._gone(key) for key, s in self.state.items())
+
+    def run(self, pool: Pool, work_of: Callable[[Job], Work]) -> None:
+        """Until nothing is left to do. Raises the first error that is not tolerated; the caller closes the pool."""
+        waiting = list(self.jobs)
+        while waiting or pool.running:
+            waiting = self._start_what_can(waiting, pool, work_of)
+            if not pool.running:
+                return
+            self._end(pool, *pool.wait())
+
+    def there(self) -> dict[str, Path]:
+        return {key: self.store.path(job.stage) for key, job in self.jobs.items() if self.state[key] == "done"}
+
+    def _start_what_can(self, waiting: list[str], pool: Pool, work_of: Callable[[Job], Work]) -> list[str]:
+        """The keys that still wait. What is settled already is told in its place in the order."""
+        left = []
+        for number, key in enumerate(waiting):
+            if not pool.room():
+                return left + waiting[number:]
+            if self._settled(key):
+                continue
+            if all(self.state.get(need, "done") == "done" for need in self.needs[key]):
+                self._start(key, pool, work_of(self.jobs[key]))
+            else:
+                left.append(key)
+        return left
+
+    def _settled(self, key: str) -> bool:
+        """Whether there is nothing to run; then says why."""
+        self._judge(key)
+        stage, state = self.jobs[key].stage, self.state[key]
+        if state == "done":
+            self._say(key, f"[green]done before[/green]{_took(self.store.passport(stage).get('seconds'))}")
+        elif state == "not needed":
+            self._say(key, "[green]not needed[/green]: all that was to learn from it is done")
+        elif state == "skipped":
+            gone = ", ".join(self.jobs[need].stage.name for need in self.needs[key] if self._gone(need))
+            self._say(key, f"[yellow]skipped[/yellow]: it needs {gone}")
+        elif self._gone(key):
+            self._say(key, f"[yellow]failed before[/yellow]: {_plain(self.store.failed(stage))}")
+        else:
+            return False
+        return True
+
+    def _judge(self, key: str) -> None:
+        if self.state[key] == "done":
+            return
+        if any(self._gone(need) for need in self.needs[key]):
+            self.state[key] = "skipped"
+        elif self.jobs[key].stage.kind == "states" and all(
+            self.state[user] == "done" or self._gone(user) for user in self.users[key]
+        ):
+            self.state[key] = "not needed"
+
+    def _gone(self, key: str) -> bool:
+        state = self.state.get(key)
+        return state == "skipped" or (state == "failed" and self.tolerated[key])
+
+    def _start(self, key: str, pool: Pool, work: Work) -> None:
+        stage = work.job.stage
+        with disk_errors(self.store.root):
+            if self.state[key] == "damaged":
+                reason = self.store.damage(stage)
+                aside = self.store.set_aside(stage)
+                self._say(key, f"[yellow]damaged: {reason}; set aside as {aside.name}, made again[/yellow]")
+            self.store.forget(stage)
+            resumed = self.store.partial(stage).is_dir()
+        self._say(key, f"[cyan]{'goes on where it was' if resumed else pool.starts}[/cyan]")
+        self.state[key] = "running"
+        pool.start(work)
+
+    def _end(self, pool: Pool, work: Work, outcome: Outcome) -> None:
+        stage = work.job.stage
+        key = stage.key
+        if outcome.seconds is not None:
+            self.state[key] = "done"
+            self._say(key, f"[green]done[/green]{_took(outcome.seconds)}")
+        elif outcome.problem is not None and self.tolerated[key]:
+            error = UserError(*outcome.problem)
+            with disk_errors(self.store.root):
+                self.store.fail(stage, error)
+            self.state[key] = "failed"
+            self._say(key, f"[yellow]failed, which may be[/yellow]: {_plain(str(error))}")
+        elif outcome.died is not None and self.died[key] < RETRIES:
+            self.died[key] += 1
+            again = f"tried again from its checkpoint, {self.died[key]} of {RETRIES}"
+            self._say(key, f"[yellow]its process died ({_plain(outcome.died)}): {again}[/yellow]")
+            pool.start(work)
+        else:
+            self._fail(pool, work, outcome)
+
+    def _fail(self, pool: Pool, work: Work, outcome: Outcome) -> None:
+        self._say(work.job.stage.key, "[red]failed[/red]")
+        for other in pool.running:
+            self._say(other.job.stage.key, "[yellow]stopped[/yellow]: a repeated command goes on where it was")
+        if outcome.problem is not None:
+            raise UserError(*outcome.problem)
+        name = f"{work.job.stage.kind} {work.job.stage.name}"
+        if outcome.died is not None:
+            problem = (
+                f"its process died {RETRIES + 1} times, at last: {outcome.died}. Its folder is kept: where memory "
+            )
+            raise UserError(name, problem + "ran out, lower `training.max_tokens` or `--jobs`, and repeat the command.")
+        raise RuntimeError(f"{name} failed in its process:\n{outcome.crash}")
+
+    def _say(self, key: str, text: str) -> None:
+        # console.print: a live display would fight with the progress bars of trainer and evaluator below it.
+        self.console.print(f"{self.labels[key]}  {text}")
+
+
+def _took(seconds: float | None) -> str:
+    return "" if seconds is None else f" in {duration(seconds)}"
+
+
+def duration(seconds: float) -> str:
+    """4 s, 3 min 20 s, 2 h 05 min."""
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _plain(text: str | None) -> str:
+    return escape(" ".join((text or "").split()))
