@@ -134,6 +134,12 @@ def stop_string(task) -> str:
     return until if isinstance(until, str) else next(iter(until), "")
 
 
+def longest_answer(task) -> int:
+    """How many tokens a model may write to a question of `task`, as lm-eval cuts them (256 where the task says
+    nothing)."""
+    return int((task.config.generation_kwargs or {}).get("max_gen_toks", 256))
+
+
 def _example(task, doc: dict, index: int) -> Example:
     before, after = prompt(task, doc), reference(task, doc)
     generated = task.OUTPUT_TYPE == "generate_until"

@@ -1,60 +1,140 @@
-"""The main job: everything that a recipe says, from the facts to the records. What `kd-bench distill` runs."""
+"""The main job: everything that a recipe, or a study's recipes, say, from the facts to the records."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kd_bench.errors import UserError
 from kd_bench.recipe import Recipe
-from kd_bench.runs.context import Context
-from kd_bench.runs.execute import execute
+from kd_bench.runs.context import Contexts
+from kd_bench.runs.estimate import describe
+from kd_bench.runs.execute import Executor, Job, execute
 from kd_bench.runs.facts import Facts, gather
-from kd_bench.runs.plan import Stage, describe, make_plan
+from kd_bench.runs.plan import Stage, Trial, make_plan, make_trials, with_needs
+from kd_bench.runs.search import Chosen, choose
 from kd_bench.runs.store import Store, disk_errors
-from kd_bench.runs.validate import check_backend, check_layers, check_leaks, check_lengths, check_vocabularies
+from kd_bench.runs.validate import (
+    check_backend,
+    check_layers,
+    check_leaks,
+    check_lengths,
+    check_lora,
+    check_vocabularies,
+)
+from kd_bench.study import Run
 
 
-def distill(recipe: Recipe, dry_run: bool, console) -> list[dict[str, Any]]:
+@dataclass
+class Planned:
+    """A run with what is known of the world, its learning-rate trials, and, once those are done, what they chose."""
+
+    run: Run
+    facts: Facts
+    trials: list[Trial] = field(default_factory=list)
+    rates: Chosen = field(default_factory=dict)
+    selections: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.run.recipe
+
+    def stages(self) -> list[Stage]:
+        """All of them, trials among them."""
+        trials = [stage for trial in self.trials for stage in (trial.train, *trial.scored)]
+        return with_needs([*trials, *make_plan(self.recipe, self.facts.plan, self.rates)])
+
+
+def distill(recipe: Recipe, dry_run: bool, console, executor: Executor | None = None) -> list[dict[str, Any]]:
     """Runs what is not done of `recipe` and writes its records; returns a row a (model, task), or a stage with dry_run.
 
-    The rows are `summary.rows` of the records, or what `plan.describe` returns. Raises UserError with everything that
-    is wrong, before anything is written.
+    The rows are `summary.rows` of the records, or what `estimate.describe` returns. Raises UserError with everything
+    that is wrong, before anything is written.
     """
+    store = Store(Path(recipe.output) / recipe.name)
+    planned = plan_runs([Run(recipe)], store, console, dry_run)
+    if dry_run:
+        return describe(planned[0].stages(), store, planned[0].facts.plan)
+    return carry_out(planned, store, console, executor)
+
+
+def plan_runs(runs: list[Run], store: Store, console, dry_run: bool) -> list[Planned]:
+    """What there is to do of `runs`, checked. Raises UserError with everything that is wrong, and, unless it is a dry
+    run, with what is not known here."""
+    planned, problems = [], []
     with console.status("") as status:
-        facts = gather(recipe, lambda text: status.update(f"{text} ..."))
-        plan, store = make_plan(recipe, facts.plan), Store(Path(recipe.output) / recipe.name)
-        if facts.wrong or (facts.unknown and not dry_run):
-            raise UserError(recipe.name, facts.problems())
-        if dry_run:
-            facts.plan["completion_tokens"] = _completion_tokens(recipe, facts)
-            _say_unknown(facts, console)
-            return describe(plan, store, facts.plan)
-        if any(not store.done(stage) for stage in plan):
-            status.update("checking splits, prompts and vocabularies ...")
-            _refuse(recipe, facts)
-    _run(plan, store, Context(recipe, store.root, facts.tasks), console)
-    with console.status("writing records ..."), disk_errors(Path(recipe.leaderboard)):
-        return write_records(plan, recipe, store, facts)
+        for run in runs:
+            facts = gather(run.recipe, lambda text: status.update(f"{text} ..."))
+            if facts.wrong or (facts.unknown and not dry_run):
+                problems += [(run.recipe.name, problem) for problem in facts.problems()]
+                continue
+            this = Planned(run, facts, make_trials(run.recipe, facts.plan))
+            if all(_known(store, stage) for trial in this.trials for stage in (trial.train, *trial.scored)):
+                this.rates, this.selections = choose(run.recipe, this.trials, store)
+            planned.append(this)
+        if not problems:
+            for this in planned:
+                if dry_run:
+                    this.facts.plan["completion_tokens"] = _completion_tokens(this.recipe, this.facts)
+                elif any(not store.done(stage) for stage in this.stages()):
+                    status.update(f"{this.recipe.name}: checking splits, prompts and vocabularies ...")
+                    problems += [(this.recipe.name, problem) for problem in _refused(this.recipe, this.facts)]
+    if problems:
+        alone = len(runs) == 1
+        raise UserError(
+            runs[0].recipe.name if alone else runs[0].study or "study",
+            list(dict.fromkeys(problem if alone else f"{name}: {problem}" for name, problem in problems)),
+        )
+    if dry_run:
+        _say_unknown([this.facts for this in planned], console)
+    return planned
 
 
-def _refuse(recipe: Recipe, facts: Facts) -> None:
-    checks = (check_leaks, check_layers, check_backend, check_vocabularies, check_lengths)
-    rows = [row for check in checks for row in check(recipe, facts)]
-    if problems := [f"{row['check']}: {row['detail']}" for row in rows if row["result"] == "problem"]:
-        raise UserError(recipe.name, problems)
+def _known(store: Store, stage: Stage) -> bool:
+    """Whether a trial's stage is done, or failed, or waits for one that failed."""
+    return store.done(stage) or any(store.failed(some) for some in (stage, *stage.needs.values()))
 
 
-def _run(plan: list[Stage], store: Store, context: Context, console) -> None:
+def carry_out(planned: list[Planned], store: Store, console, executor: Executor | None = None) -> list[dict[str, Any]]:
+    """Makes everything of `planned` that is not done, the learning-rate trials first; writes the records."""
     from kd_bench.runs.environment import environment
-    from kd_bench.runs.stages import run_stage
 
-    execute(plan, store, run_stage, console, context, environment)
+    contexts = Contexts(store.root)
+    for this in planned:
+        contexts.of(this.recipe).tasks.update(this.facts.tasks)
+
+    def run(jobs: Iterable[Job], tolerate=lambda job: False) -> None:
+        execute(jobs, store, console, executor=executor, tolerate=tolerate, made_with=environment, contexts=contexts)
+
+    trials = [stage for this in planned for trial in this.trials for stage in (trial.train, *trial.scored)]
+    if trials:
+        tried = {stage.key for stage in trials}
+        run(
+            (
+                Job(stage, this.recipe)
+                for this in planned
+                for stage in with_needs(s for trial in this.trials for s in (trial.train, *trial.scored))
+            ),
+            lambda job: job.stage.key in tried,
+        )
+        for this in planned:
+            this.rates, this.selections = choose(this.recipe, this.trials, store)
+    run(Job(stage, this.recipe) for this in planned for stage in make_plan(this.recipe, this.facts.plan, this.rates))
+    with console.status("writing records ..."), disk_errors(Path(planned[0].recipe.leaderboard)):
+        return [row for this in planned for row in write_records(this, store)]
 
 
-def _say_unknown(facts: Facts, console) -> None:
-    for subject, problems in facts.unknown.items():
-        for problem in problems:
-            console.print(f"[yellow]not known here[/yellow] {subject}: {problem}", markup=True)
-    if facts.unknown:
+def _refused(recipe: Recipe, facts: Facts) -> list[str]:
+    checks = (check_leaks, check_layers, check_lora, check_backend, check_vocabularies, check_lengths)
+    rows = [row for check in checks for row in check(recipe, facts)]
+    return [f"{row['check']}: {row['detail']}" for row in rows if row["result"] == "problem"]
+
+
+def _say_unknown(found: list[Facts], console) -> None:
+    told = {(subject, p) for facts in found for subject, some in facts.unknown.items() for p in some}
+    for subject, problem in sorted(told):
+        console.print(f"[yellow]not known here[/yellow] {subject}: {problem}", markup=True)
+    if told:
         console.print("What depends on them is shown as to do; a run needs them.")
 
 
@@ -74,22 +154,43 @@ def _completion_tokens(recipe: Recipe, facts: Facts) -> int | None:
     return sum(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"]))
 
 
-def write_records(plan: list[Stage], recipe: Recipe, store: Store, facts: Facts) -> list[dict[str, Any]]:
+def write_records(this: Planned, store: Store) -> list[dict[str, Any]]:
     """One record a finished evaluation, into the recipe's `leaderboard` folder, and a card beside each model's weights;
-    returns the summary's rows."""
+    returns the summary's rows. Where both splits were evaluated, the record is the test split's."""
     from kd_bench.leaderboard.record import write_record
     from kd_bench.runs.cards import write_cards
-    from kd_bench.runs.records import model_folder, record_of
+    from kd_bench.runs.records import identity, model_folder, record_of
     from kd_bench.runs.summary import rows
 
+    recipe, facts = this.recipe, this.facts
+    evaluations = [stage for stage in make_plan(recipe, facts.plan, this.rates) if stage.kind == "evaluate"]
+    both = recipe.evaluation.split == "both"
+    validation = {}
+    if both:
+        validation = {
+            (stage.needs["model"].key, stage.params["task"]): stage
+            for stage in evaluations
+            if stage.params["split"] == "validation"
+        }
     made, folders = [], []
-    for stage in plan:
-        if stage.kind == "evaluate":
-            name = stage.params["task"]
-            fingerprint = facts.plan["tasks"][name]["fingerprint"]
-            record, samples = record_of(stage, recipe, store, facts.tasks[name], fingerprint)
-            write_record(recipe.leaderboard, record, samples)
-            made.append((record, samples))
-            folders.append(model_folder(store.path(stage.needs["model"])))
+    for stage in evaluations:
+        if both and stage.params["split"] == "validation":
+            continue
+        name, model = stage.params["task"], stage.needs["model"]
+        trained = model.needs["model"] if model.kind == "quantize" else model
+        who = identity(trained)
+        selection = this.selections.get((who["student"], who["name"].removeprefix(f"{who['student']}-")))
+        record, samples = record_of(
+            stage,
+            this.run,
+            store,
+            facts.tasks[name],
+            facts.plan["tasks"][name]["fingerprint"],
+            validation=validation.get((model.key, name)),
+            selection=selection,
+        )
+        write_record(recipe.leaderboard, record, samples)
+        made.append((record, samples))
+        folders.append(model_folder(store.path(model)))
     write_cards(made, folders)
     return rows([record for record, _ in made], map(str, folders))

@@ -28,6 +28,7 @@ def evaluate_model(
     from kd_bench.harness.evaluate import backend_problem, evaluate, load_tasks
     from kd_bench.leaderboard.record import records_from_results, write_record
     from kd_bench.models.load import DTYPES, check_model, load_model
+    from kd_bench.models.quantize import place
     from kd_bench.runs.environment import environment
     from kd_bench.runs.facts import task_fact
     from kd_bench.runs.records import evaluation_cost, floor_of
@@ -47,7 +48,7 @@ def evaluate_model(
         raise UserError("evaluate", problems)
 
     model, tokenizer = load_model(source, dtype=dtype, trust_remote_code=trust_remote_code)
-    model.to(_device())
+    place(model, _device())
     results = evaluate(
         model,
         tokenizer,

@@ -68,8 +68,7 @@ def _add_task(facts: Facts, recipe: Recipe, name: str) -> None:
         facts.unknown[subject] = [f"cannot be loaded: {type(error).__name__}: {first_line(error)}"]
         return
     facts.tasks[name] = task
-    if problems := _missing_splits(task, trains=name in recipe.tasks, split=recipe.evaluation.split,
-                                   scored=name in recipe.evaluation_tasks):  # fmt: skip
+    if problems := _missing_splits(task, name, recipe):
         facts.wrong[subject] = problems
         return
     facts.plan["tasks"][name] = task_fact(task)
@@ -79,12 +78,21 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or ["(no message)"])[0]
 
 
-def _missing_splits(task, *, trains: bool, scored: bool, split: str) -> list[str]:
+def _missing_splits(task, name: str, recipe: Recipe) -> list[str]:
+    trains, scored, split = name in recipe.tasks, name in recipe.evaluation_tasks, recipe.evaluation.split
     problems = []
     if trains and not task.has_training_docs():
         problems.append("has no training split, so nothing can be trained on it: leave it to `evaluation.tasks`.")
-    if scored and not (task.has_test_docs() if split == "test" else task.has_validation_docs()):
-        problems.append(f"has no {split} split to score: set `evaluation.split`, or leave the task out.")
+    if scored and split != "validation" and not task.has_test_docs():
+        problems.append("has no test split to score: set `evaluation.split`, or leave the task out.")
+    adaptive = any(method.sampling == "adaptive" for method in recipe.every_method)
+    wanted = {
+        "to score: set `evaluation.split`, or leave the task out.": scored and split != "test",
+        "to choose a learning rate on: take `search` out.": scored and recipe.search is not None,
+        "for DistiLLM's schedule to look at: name a method without it.": trains and adaptive,
+    }
+    if not task.has_validation_docs():
+        problems += [f"has no validation split {why}" for why, needed in wanted.items() if needed]
     return problems
 
 

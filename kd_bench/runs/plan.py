@@ -8,21 +8,24 @@ fingerprints, task hashes, model fingerprints) is handed in as `facts`.
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from kd_bench.errors import UserError
 from kd_bench.recipe import Recipe
-from kd_bench.recipe_sections import Method, Student
+from kd_bench.recipe_method import SFT, Method
+from kd_bench.recipe_sections import Student
 
 FORMAT = 1  # raised when what a stage leaves behind changes its meaning: older stages are then made again
-UNDISTILLED, SFT = "undistilled", "sft"
+UNDISTILLED = "undistilled"
+Rates = Mapping[tuple[str, str], float]  # (student, method or sft) -> the learning rate that a search chose
 
 
 @dataclass(frozen=True)
 class Stage:
-    """kind: teacher, init, states, train or evaluate. name: for people, no part of the hash. needs: role -> stage."""
+    """kind: teacher, init, completions, states, train, quantize or evaluate. name: for people, no part of the hash.
+    needs: role -> stage."""
 
     kind: str
     name: str
@@ -42,43 +45,117 @@ class Stage:
         return f"{slug}-{self.digest[:10]}"
 
 
-def make_plan(recipe: Recipe, facts: dict[str, Any]) -> list[Stage]:
+class Trial(NamedTuple):
+    """One learning rate of one student's method (or sft): how it is trained, and how it is scored."""
+
+    student: str
+    label: str
+    learning_rate: float
+    train: Stage
+    scored: list[Stage]
+
+
+class _Shared(NamedTuple):
+    """What every student of a recipe learns from; states and written answers by who wrote them, where they are used."""
+
+    teacher: Stage
+    written: Stage | None
+    states: dict[str, Stage]
+
+
+def make_plan(recipe: Recipe, facts: dict[str, Any], rates: Rates | None = None) -> list[Stage]:
     """The stages in an order in which each comes after what it needs.
 
     facts: {"tasks": {name: {"version", "hash", "fingerprint": {split: {...}}, "training_split" (default "train")}},
-            "models": {source: fingerprint}}. Raises UserError if a task or model of the recipe is not in it.
+            "models": {source: fingerprint}}. rates: what a search chose; what it has not chosen yet stands there with
+    the first rate of the grid. Raises UserError if a task or model of the recipe is not in the facts.
     """
     _check_facts(recipe, facts)
+    rates = rates or {}
     plan: list[Stage] = []
-
-    def add(stage: Stage) -> Stage:
-        plan.append(stage)
-        return stage
 
     def model(name: str, stage: Stage, *, scored: bool = True) -> Stage:
         """Evaluated at once, while it is in memory."""
-        add(stage)
-        for task in recipe.evaluation_tasks if scored else []:
-            add(Stage("evaluate", f"{name}.{task}", _evaluation(recipe, facts, task), {"model": stage}))
+        plan.append(stage)
+        if scored:
+            plan.extend(_scores(recipe, facts, name, stage))
         return stage
 
-    teacher = model("teacher", _teacher(recipe, facts))
-    states = add(_states(recipe, facts, teacher)) if needs_states(recipe) else None
+    shared = _shared(recipe, facts)
+    model("teacher", shared.teacher)
+    plan.extend([*([shared.written] if shared.written else []), *shared.states.values()])
     for student in recipe.students:
-        start = _init(recipe, facts, student, teacher)
+        start = _init(recipe, facts, student, shared.teacher)
         model(f"{student.name}-{UNDISTILLED}", start, scored=UNDISTILLED in recipe.baselines)
         for seed in recipe.seeds:
-            if SFT in recipe.baselines:
-                name = f"{student.name}-{SFT}-s{seed}"
-                params = {"method": {"name": SFT}, **_training(recipe, facts, seed)}
-                model(name, Stage("train", name, params, {"student": start}))
-            for method in recipe.every_method:
-                name = f"{student.name}-{method.label}-s{seed}"
-                needs = {"student": start, "teacher": teacher}
-                if states and method.lmbda == 0:
-                    needs["states"] = states
-                model(name, Stage("train", name, _distillation(recipe, facts, method, seed), needs))
+            for label, method in _contestants(recipe):
+                rate = rates.get((student.name, label), recipe.search and recipe.search.learning_rates[0])
+                trained = _train(recipe, facts, shared, start, label, method, seed, rate)
+                model(trained.name, trained)
+                for bits in student.quantize:
+                    name = f"{student.name}-{label}-{bits}-s{seed}"
+                    model(name, Stage("quantize", name, {"bits": bits}, {"model": trained}))
     return plan
+
+
+def make_trials(recipe: Recipe, facts: dict[str, Any]) -> list[Trial]:
+    """Every learning rate of the search, with the first seed, for every student and method, sft included."""
+    if recipe.search is None:
+        return []
+    _check_facts(recipe, facts)
+    shared, found = _shared(recipe, facts), []
+    for student in recipe.students:
+        start = _init(recipe, facts, student, shared.teacher)
+        for label, method in _contestants(recipe):
+            for rate in recipe.search.learning_rates:
+                trained = _train(recipe, facts, shared, start, label, method, recipe.seeds[0], rate)
+                scored = [
+                    Stage(
+                        "evaluate",
+                        f"{trained.name}.{task}.validation",
+                        _evaluation(recipe, facts, task, "validation", recipe.search.limit),
+                        {"model": trained},
+                    )
+                    for task in recipe.evaluation_tasks
+                ]
+                found.append(Trial(student.name, label, rate, trained, scored))
+    return found
+
+
+def with_needs(stages: Iterable[Stage]) -> list[Stage]:
+    """`stages` and all that they need, once each, each after what it needs."""
+    found: dict[str, Stage] = {}
+
+    def add(stage: Stage) -> None:
+        if stage.digest not in found:
+            for need in stage.needs.values():
+                add(need)
+            found[stage.digest] = stage
+
+    for stage in stages:
+        add(stage)
+    return list(found.values())
+
+
+def _contestants(recipe: Recipe) -> list[tuple[str, Method | None]]:
+    """(label, method) of every way in which a student is trained; sft has no method."""
+    baseline = [(SFT, None)] if SFT in recipe.baselines else []
+    return baseline + [(method.label, method) for method in recipe.every_method]
+
+
+def _shared(recipe: Recipe, facts: dict[str, Any]) -> _Shared:
+    teacher = _teacher(recipe, facts)
+    methods = recipe.every_method
+    written = None
+    if any(method.completions == "teacher" for method in methods):
+        written = Stage("completions", "teacher", {"data": _data(recipe, facts)}, {"teacher": teacher})
+    states = {}
+    if recipe.training.store_teacher_states:
+        # Student-written answers are new at every step: nothing to store where there are no others.
+        storing = [method for method in methods if method.uses_teacher and method.lmbda < 1]
+        for author in dict.fromkeys(method.completions for method in storing):
+            states[author] = _states(recipe, facts, teacher, written if author == "teacher" else None)
+    return _Shared(teacher, written, states)
 
 
 def stored_dtype(stage: Stage) -> str:
@@ -86,9 +163,17 @@ def stored_dtype(stage: Stage) -> str:
     return "float32" if stage.kind != "teacher" or stage.params["finetune"] else stage.params["dtype"]
 
 
-def needs_states(recipe: Recipe) -> bool:
-    """Stored teacher states serve fixed completions only: student-written ones are new at every step."""
-    return recipe.training.store_teacher_states and any(method.lmbda == 0 for method in recipe.every_method)
+def _scores(recipe: Recipe, facts: dict[str, Any], name: str, model: Stage) -> list[Stage]:
+    """The evaluations of `model`, on the test split, the validation split, or both."""
+    both = recipe.evaluation.split == "both"
+    found = []
+    for task in recipe.evaluation_tasks:
+        for split in ("test", "validation") if both else (recipe.evaluation.split,):
+            mark = ".validation" if both and split == "validation" else ""
+            found.append(
+                Stage("evaluate", f"{name}.{task}{mark}", _evaluation(recipe, facts, task, split), {"model": model})
+            )
+    return found
 
 
 def _check_facts(recipe: Recipe, facts: dict[str, Any]) -> None:
@@ -141,7 +226,7 @@ def _teacher(recipe: Recipe, facts: dict[str, Any]) -> Stage:
     origin = {"model": facts["models"][teacher.model], "revision": teacher.revision, "dtype": teacher.dtype}
     if teacher.finetune is None:
         return Stage("teacher", "as-is", {**origin, "finetune": None})
-    finetune = {**_schedule(recipe), **teacher.finetune.model_dump(mode="json")}
+    finetune = {**_schedule(recipe), **teacher.finetune.model_dump(mode="json", exclude_none=True)}
     # One teacher for all seeds: theirs is the students' chance, and retention needs one denominator.
     return Stage("teacher", "finetuned", {**origin, "finetune": finetune, "seed": 0, "data": _data(recipe, facts)})
 
@@ -160,84 +245,82 @@ def _init(recipe: Recipe, facts: dict[str, Any], student: Student, teacher: Stag
     return Stage("init", student.name, params, {"teacher": teacher})
 
 
-def _states(recipe: Recipe, facts: dict[str, Any], teacher: Stage) -> Stage:
+def _states(recipe: Recipe, facts: dict[str, Any], teacher: Stage, written: Stage | None) -> Stage:
     training = recipe.training
     params = {"data": _data(recipe, facts), "dtype": training.dtype, "stored": training.teacher_states_dtype}
-    return Stage("states", "teacher", params, {"teacher": teacher})
+    params |= _frozen(recipe)
+    if written is None:
+        return Stage("states", "teacher", params, {"teacher": teacher})
+    return Stage("states", "teacher-written", params, {"teacher": teacher, "completions": written})
 
 
-def _training(recipe: Recipe, facts: dict[str, Any], seed: int) -> dict[str, Any]:
-    steps = recipe.training.model_dump(mode="json", include={"epochs", "learning_rate", "batch_size"})
-    return {"training": {**_schedule(recipe), **steps}, "seed": seed, "data": _data(recipe, facts)}
+def _frozen(recipe: Recipe) -> dict[str, Any]:
+    """How the teacher is loaded to teach, where that is not as it lies on the disk."""
+    return {"quantize": recipe.teacher.quantize} if recipe.teacher.quantize else {}
 
 
-def _distillation(recipe: Recipe, facts: dict[str, Any], method: Method, seed: int) -> dict[str, Any]:
-    how = method.model_dump(mode="json", exclude_none=True, exclude={"name", "learning_rate"})
-    made = {"method": {"name": "distil", **how}, **_training(recipe, facts, seed)}
-    if method.learning_rate is not None:
-        made["training"]["learning_rate"] = method.learning_rate
-    return made
+def _train(
+    recipe: Recipe,
+    facts: dict[str, Any],
+    shared: _Shared,
+    start: Stage,
+    label: str,
+    method: Method | None,
+    seed: int,
+    rate: float | None,
+) -> Stage:
+    """rate: what a search says; None leaves it to the method and the recipe."""
+    training = recipe.training
+    steps = training.model_dump(
+        mode="json", include={"epochs", "learning_rate", "batch_size", "lora"}, exclude_none=True
+    )
+    params = {"training": {**_schedule(recipe), **steps}, "seed": seed, "data": _data(recipe, facts)}
+    needs = {"student": start}
+    if method is None:
+        params["method"] = {"name": SFT}
+    else:
+        params["method"] = {"name": "distil", **_how(method)}
+        needs |= _teaching(shared, method)
+        if method.uses_teacher:
+            params |= _frozen(recipe)
+        if method.learning_rate is not None:
+            params["training"]["learning_rate"] = method.learning_rate
+        if method.sampling == "adaptive":  # it looks at validation questions
+            params["validation"] = [[name, _task(facts, name, "validation")] for name in recipe.tasks]
+    if rate is not None:
+        params["training"]["learning_rate"] = rate
+    return Stage("train", f"{start.name}-{label}-s{seed}", params, needs)
 
 
-def _evaluation(recipe: Recipe, facts: dict[str, Any], task: str) -> dict[str, Any]:
-    evaluation = recipe.evaluation
+def _how(method: Method) -> dict[str, Any]:
+    """The method's settings that change a result; what came later is left out where it changes nothing."""
+    how = method.model_dump(mode="json", exclude_none=True, exclude={"name", "learning_rate", "preset"})
     return {
-        "task": task,
-        **_task(facts, task, evaluation.split),
-        "split": evaluation.split,
-        "limit": evaluation.limit,
-        "backend": evaluation.backend,
-        "metadata": _metadata(recipe),
+        key: value for key, value in how.items() if (key, value) not in (("completions", "data"), ("sampling", "fixed"))
     }
 
 
-def describe(plan: Iterable[Stage], store, facts: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-    """A row a stage for --dry-run: {stage, name, key, state, bytes}.
-
-    state: done, partial (a killed run goes on there), damaged (will be set aside and made again) or to do.
-    bytes: what lies on disk if done, else an estimate, else None. Estimates need facts["completion_tokens"] and
-    facts["shapes"]:
-    {source: {"parameters", "layers", "hidden_size", "vocab_size", "parameters_without_embeddings"}}.
-    """
-    rows = []
-    for stage in plan:
-        state = store.state(stage)
-        size = store.size(stage) if state == "done" else _estimate(stage, facts or {})
-        rows.append({"stage": stage.kind, "name": stage.name, "key": stage.key, "state": state, "bytes": size})
-    return rows
+def _teaching(shared: _Shared, method: Method) -> dict[str, Stage]:
+    """What a method learns from: the teacher itself, its stored states, the answers that it wrote."""
+    needs = {"teacher": shared.teacher} if method.uses_teacher else {}
+    if method.uses_teacher and method.lmbda < 1 and method.completions in shared.states:
+        needs["states"] = shared.states[method.completions]
+    if method.completions == "teacher":
+        needs["completions"] = shared.written
+    return needs
 
 
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-
-
-def _estimate(stage: Stage, facts: dict[str, Any]) -> int | None:
-    """Weights by parameter count; states by completion tokens; evaluations are small and not estimated."""
-    if stage.kind == "states":
-        shape, tokens = _shape(stage.needs["teacher"], facts), facts.get("completion_tokens")
-        if shape is None or tokens is None:
-            return None
-        head = shape["vocab_size"] * _BYTES[stage.needs["teacher"].params["dtype"]]
-        return (tokens * _BYTES[stage.params["stored"]] + head) * shape["hidden_size"]
-    if stage.kind == "evaluate":
-        return None
-    shape = _shape(stage, facts)
-    return shape["parameters"] * _BYTES[stored_dtype(stage)] if shape else None
-
-
-def _shape(stage: Stage, facts: dict[str, Any]) -> dict[str, int] | None:
-    """Parameters and width of the model that a stage leaves behind, where its origin's are known."""
-    if stage.kind == "train":
-        return _shape(stage.needs["student"], facts)
-    if "model" in stage.params:
-        sources = [source for source, mark in facts.get("models", {}).items() if mark == stage.params["model"]]
-        return next((facts["shapes"][s] for s in sources if s in facts.get("shapes", {})), None)
-    shape = _shape(stage.needs["teacher"], facts)
-    if shape is None:
-        return None
-    kept = len(stage.params["layers"]) if "layers" in stage.params else stage.params["keep_layers"]
-    body = shape["parameters_without_embeddings"]
+def _evaluation(
+    recipe: Recipe, facts: dict[str, Any], task: str, split: str, limit: int | None = None
+) -> dict[str, Any]:
+    """limit: of the questions, beside the recipe's own."""
+    evaluation = recipe.evaluation
+    limits = [some for some in (limit, evaluation.limit) if some is not None]
     return {
-        **shape,
-        "parameters": shape["parameters"] - body * (shape["layers"] - kept) // shape["layers"],
-        "layers": kept,
+        "task": task,
+        **_task(facts, task, split),
+        "split": split,
+        "limit": min(limits, default=None),
+        "backend": evaluation.backend,
+        "metadata": _metadata(recipe),
     }

@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from kd_bench.errors import UserError
+from kd_bench.leaderboard import samples as sampled
 from kd_bench.leaderboard.record import Record, records_from_results
+from kd_bench.leaderboard.schema import CURVE_POINTS
 from kd_bench.recipe import Recipe, recipe_hash
-from kd_bench.runs.plan import SFT, UNDISTILLED, Stage
+from kd_bench.recipe_method import SFT
+from kd_bench.runs.plan import UNDISTILLED, Stage
 from kd_bench.runs.store import Store
+from kd_bench.study import Run
 
 RESULTS, TRAINING = "results.json", "training.json"
 # What of lm-eval's results a record is made of; prompts and requests would be gigabytes.
@@ -46,46 +50,60 @@ def model_folder(stage_folder: Path) -> Path:
 
 
 def identity(stage: Stage) -> dict[str, Any]:
-    """{"name", "role", "student", "seed"} of the model that a `teacher`, `init` or `train` stage leaves behind."""
+    """{"name", "role", "student", "seed"} of the model that a `teacher`, `init`, `train` or `quantize` stage leaves."""
     if stage.kind == "teacher":
         return {"name": "teacher", "role": "teacher", "student": None, "seed": None}
     if stage.kind == "init":
         return {"name": f"{stage.name}-{UNDISTILLED}", "role": UNDISTILLED, "student": stage.name, "seed": None}
+    if stage.kind == "quantize":
+        whole = identity(stage.needs["model"])
+        return {**whole, "name": f"{whole['name']}-{stage.params['bits']}"}
     seed, method = stage.params["seed"], stage.params["method"]
     role = SFT if method["name"] == SFT else "distilled"
     name = stage.name.removesuffix(f"-s{seed}")
     return {"name": name, "role": role, "student": stage.needs["student"].name, "seed": seed}
 
 
-def record_of(stage: Stage, recipe: Recipe, store: Store, task, fingerprint: dict) -> tuple[Record, list[dict]]:
+def record_of(
+    stage: Stage,
+    run: Run,
+    store: Store,
+    task,
+    fingerprint: dict,
+    *,
+    validation: Stage | None = None,
+    selection: dict[str, Any] | None = None,
+) -> tuple[Record, list[dict]]:
     """(record, its samples' lines) of a finished `evaluate` stage.
 
-    task: the lm-eval task, for the floor. fingerprint: that of its data, files included.
+    task: the lm-eval task, for the floor. fingerprint: that of its data, files included. validation: the finished
+    evaluation of the same model and task on the validation split. selection: how its learning rate was chosen.
     """
-    model = stage.needs["model"]
+    model, recipe = stage.needs["model"], run.recipe
+    whole = model.needs["model"] if model.kind == "quantize" else model
     results = json.loads((store.path(stage) / RESULTS).read_text(encoding="utf-8"))
     name = stage.params["task"]
     who = identity(model)
     measured = results.get("kd_bench", {})
-    trained = training_of(model, store)
+    trained = training_of(whole, store)
     cost = {
         "train_seconds": trained.get("seconds"),
         "train_peak_memory_bytes": trained.get("peak_memory_bytes"),
         **evaluation_cost(measured),
     }
-    return records_from_results(
+    record, lines = records_from_results(
         results,
         name,
         model={
             "name": who["name"],
             "role": who["role"],
             "student": who["student"],
-            "source": _source(model, recipe),
-            "revision": _revision(model, recipe),
+            "source": _source(whole, recipe),
+            "revision": _revision(whole, recipe),
             "teacher": None if who["role"] == "teacher" else "teacher",
             **measures_of(model_folder(store.path(model))),
         },
-        method=_method(model),
+        method=_method(whole),
         seed=who["seed"],
         cost=cost,
         floor=floor_of(task, results["samples"][name]),
@@ -93,6 +111,9 @@ def record_of(stage: Stage, recipe: Recipe, store: Store, task, fingerprint: dic
         fingerprint=fingerprint,
         provenance={
             "run": recipe.name,
+            "study": run.study,
+            "point": run.point,
+            "recipe": run.file,
             "recipe_hash": recipe_hash(recipe),
             "overrides": [
                 f"{key}={public_name(value)}" for key, _, value in (o.partition("=") for o in recipe.overrides)
@@ -100,6 +121,28 @@ def record_of(stage: Stage, recipe: Recipe, store: Store, task, fingerprint: dic
             **store.passport(stage)["made_with"],
         },
     )
+    later = {
+        "validation": validation and _validation(validation, store, task, fingerprint),
+        "selection": selection,
+        "curve": thinned(trained.get("loss") or []) or None,
+    }
+    return Record.model_validate({**record.model_dump(), **later}), lines
+
+
+def _validation(stage: Stage, store: Store, task, fingerprint: dict) -> dict[str, Any]:
+    samples = json.loads((store.path(stage) / RESULTS).read_text(encoding="utf-8"))["samples"][stage.params["task"]]
+    return {
+        "scores": sampled.scores(sampled.lines(samples)[0]),
+        "floor": floor_of(task, samples),
+        "hash": fingerprint.get("validation", {}).get("hash"),
+    }
+
+
+def thinned(curve: list[dict[str, float]]) -> list[list[float]]:
+    """[step, loss] of a training, in at most CURVE_POINTS points, each the mean of as many steps, at its last one."""
+    every = -(-len(curve) // CURVE_POINTS)
+    parts = [curve[start : start + every] for start in range(0, len(curve), every)] if curve else []
+    return [[part[-1]["step"], sum(row["loss"] for row in part) / len(part)] for part in parts]
 
 
 def evaluation_cost(measured: dict[str, Any]) -> dict[str, Any]:

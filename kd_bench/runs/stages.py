@@ -13,22 +13,20 @@ from transformers.utils.logging import disable_progress_bar
 
 from kd_bench.distill.body import predicting_states
 from kd_bench.distill.collate import PassageSampler, pack_for
+from kd_bench.distill.completions import write_completions
 from kd_bench.distill.divergences import forward_kl
-from kd_bench.distill.loss import Loss
-from kd_bench.distill.states import TeacherStates, write_states
-from kd_bench.distill.train import train
+from kd_bench.distill.states import write_states
 from kd_bench.harness.evaluate import evaluate
-from kd_bench.harness.examples import stop_string
+from kd_bench.harness.examples import longest_answer, stop_string
 from kd_bench.models.load import load_model, save_model
 from kd_bench.models.prune import block_influence, choose_layers, greedy_layers, keep_layers
-from kd_bench.models.vocabulary import shared_vocabulary
-from kd_bench.recipe import Recipe
-from kd_bench.recipe_sections import SETTINGS
+from kd_bench.models.quantize import place, quantized
 from kd_bench.runs.context import Context
 from kd_bench.runs.facts import options_of
-from kd_bench.runs.plan import SFT, Stage, stored_dtype
-from kd_bench.runs.records import TRAINING, model_folder, save_results
+from kd_bench.runs.plan import Stage, stored_dtype
+from kd_bench.runs.records import model_folder, save_results
 from kd_bench.runs.tokens import training_tokens
+from kd_bench.runs.training import COMPLETIONS, finetune_teacher, train_student, writes, written_answers
 
 MODEL = "model"  # the sub-folder that a model is saved in
 LAYERS = "layers.json"  # what the choice of layers was made of
@@ -40,8 +38,7 @@ def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, context: Context
     """Does `stage`: `inputs` are the finished folders of what it needs, by role; `out` is where it writes."""
     disable_progress_bar()  # transformers' own and datasets': a bar a load would bury the run's
     disable_progress_bars()
-    make = {"teacher": _teacher, "init": _init, "states": _states, "train": _train, "evaluate": _evaluate}[stage.kind]
-    make(stage, inputs, out, context)
+    KINDS[stage.kind](stage, inputs, out, context)
 
 
 def device() -> str:
@@ -54,14 +51,17 @@ def _teacher(stage: Stage, inputs: dict[str, Path], out: Path, context: Context)
     finetune = stage.params["finetune"]
     # A model that is trained keeps float32 weights: an update of 1e-4 is lost in bfloat16's eight bits.
     dtype = "float32" if finetune else recipe.teacher.dtype
-    model, tokenizer = load_model(recipe.teacher.model, dtype=dtype, **options_of(recipe, recipe.teacher.model))
+    options = options_of(recipe, recipe.teacher.model)
+    quantize = finetune.get("quantize") if finetune else None
+    model, tokenizer = load_model(recipe.teacher.model, dtype=dtype, quantize=quantize, **options)
     if finetune:
-        _fit(model, tokenizer, Loss(), finetune, stage, out, context)
+        model = finetune_teacher(model, tokenizer, stage, out, context)
     _save(model, tokenizer, stage, out, context)
 
 
 def _save(model, tokenizer, stage: Stage, out: Path, context: Context) -> None:
-    save_model(model, tokenizer, out / MODEL)
+    if writes():
+        save_model(model, tokenizer, out / MODEL)
     context.models.keep(context.folder / stage.key, model, tokenizer)
 
 
@@ -116,77 +116,58 @@ def _distance(teacher, data, context: Context):
     return lambda model: float(forward_kl(logits(model), wanted).mean())
 
 
+def _completions(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:
+    """The teacher's own answers to the training questions, written once (SeqKD)."""
+    teacher, tokenizer = context.models.take(inputs["teacher"], context.recipe.teacher.dtype)
+    task = context.tasks[context.recipe.tasks[0]]
+    written = write_completions(
+        place(teacher, device()),
+        tokenizer,
+        training_tokens(context, stage.params["data"], teacher, tokenizer),
+        stop=stop_string(task),
+        max_new_tokens=longest_answer(task),
+        batch_size=context.recipe.evaluation.batch_size,
+    )
+    written.save_to_disk(str(out / COMPLETIONS))
+    context.models.keep(inputs["teacher"], teacher, tokenizer)
+
+
 def _states(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:
     training = context.recipe.training
-    teacher, tokenizer = context.models.take(inputs["teacher"], context.recipe.teacher.dtype)
+    quantize = stage.params.get("quantize")
+    teacher, tokenizer = context.models.take(inputs["teacher"], context.recipe.teacher.dtype, quantize)
+    tokens = training_tokens(context, stage.params["data"], teacher, tokenizer)
     write_states(
-        teacher.to(device()),
-        training_tokens(context, stage.params["data"], teacher, tokenizer),
+        place(teacher, device()),
+        written_answers(inputs["completions"], teacher) if "completions" in inputs else tokens,
         out,
         dtype=stage.params["stored"],
         batch_size=training.batch_size,
         bf16=training.dtype == "bfloat16",
     )
-    context.models.keep(inputs["teacher"], teacher, tokenizer)
+    context.models.keep(inputs["teacher"], teacher, tokenizer, quantize)
 
 
 def _train(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:
-    method = dict(stage.params["method"])
     model, tokenizer = context.models.take(inputs["student"], "float32")
-    loss, teacher = Loss(), None
-    if method.pop("name") != SFT:
-        if "states" in inputs:
-            teacher, teachers = TeacherStates(inputs["states"]), _tokenizer(inputs["teacher"])
-            teacher_rows = teacher.head().out_features
-        else:
-            teacher, teachers = context.models.take(inputs["teacher"], context.recipe.teacher.dtype)
-            teacher_rows = teacher.get_output_embeddings().weight.shape[0]
-        loss = Loss(
-            method["divergence"],
-            {key: method[key] for key in SETTINGS if method.get(key) is not None},
-            method["temperature"],
-            method["cross_entropy"],
-            shared_vocabulary(teachers, tokenizer, teacher_rows, model.get_output_embeddings().out_features),
-            method["teacher_noise"],
-        )
-    settings = {**stage.params["training"], "lmbda": method.get("lmbda", 0.0)}
-    _fit(model, tokenizer, loss, settings, stage, out, context, teacher)
-    _save(model, tokenizer, stage, out, context)
+    _save(train_student(model, tokenizer, stage, inputs, out, context), tokenizer, stage, out, context)
 
 
-def _fit(model, tokenizer, loss: Loss, settings: dict, stage: Stage, out: Path, context: Context, teacher=None) -> None:
-    """Trains `model` on the recipe's examples and writes what it cost."""
-    recipe: Recipe = context.recipe
-    settings = dict(settings)
-    result = train(
-        model,
-        tokenizer,
-        training_tokens(context, stage.params["data"], model, tokenizer),
-        loss,
-        out,
-        teacher=teacher,
-        bf16=settings.pop("dtype") == "bfloat16",
-        gradient_checkpointing=recipe.training.gradient_checkpointing,
-        max_tokens=recipe.training.max_tokens,
-        save_steps=recipe.training.save_steps,
-        stop=stop_string(context.tasks[recipe.tasks[0]]),
-        seed=stage.params["seed"],
-        **settings,
-    )
-    (out / TRAINING).write_text(json.dumps(result), encoding="utf-8")
+def _quantize(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:
+    quantized(model_folder(inputs["model"]), stage.params["bits"], out / MODEL)
 
 
 def _evaluate(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:
     evaluation = context.recipe.evaluation
     model, tokenizer = context.models.take(inputs["model"], stored_dtype(stage.needs["model"]))
     results = evaluate(
-        model.to(device()),
+        place(model, device()),
         tokenizer,
         stage.params["task"],
         batch_size=evaluation.batch_size,
-        limit=evaluation.limit,
+        limit=stage.params["limit"],
         metadata=context.recipe.data.as_metadata(),
-        split=evaluation.split,
+        split=stage.params["split"],
         backend=evaluation.backend,
         folder=str(model_folder(inputs["model"])),
     )
@@ -194,7 +175,12 @@ def _evaluate(stage: Stage, inputs: dict[str, Path], out: Path, context: Context
     save_results(results, out)
 
 
-def _tokenizer(folder: Path):
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(model_folder(folder))
+KINDS = {
+    "teacher": _teacher,
+    "init": _init,
+    "completions": _completions,
+    "states": _states,
+    "train": _train,
+    "quantize": _quantize,
+    "evaluate": _evaluate,
+}

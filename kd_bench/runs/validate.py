@@ -1,5 +1,6 @@
 """Everything that can be checked of a recipe without loading weights. A check that was not made is said to be so."""
 
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ def validate(recipe: Recipe, progress: Callable[[str], Any] = lambda text: None)
     rows += check_leaks(recipe, facts)
     rows += _models(recipe, facts)
     rows += check_layers(recipe, facts)
+    rows += check_lora(recipe, facts)
     rows += check_backend(recipe, facts)
     progress("comparing vocabularies")
     rows += check_vocabularies(recipe, facts)
@@ -104,6 +106,36 @@ def check_layers(recipe: Recipe, facts: Facts) -> list[Row]:
             rows.append(_row(check, "problem", f"{init.keep_layers} of a teacher with {layers}: keep fewer"))
         else:
             rows.append(_row(check, "ok", f"{len(init.layers or []) or init.keep_layers} of {layers}"))
+    return rows
+
+
+def check_lora(recipe: Recipe, facts: Facts) -> list[Row]:
+    """The modules that get adapters are modules that the model has; what quantizes is installed."""
+    from kd_bench.models.load import model_config
+    from kd_bench.models.lora import lora_targets
+    from kd_bench.models.quantize import MISSING
+
+    adapted = []  # (who, source, targets)
+    finetune = recipe.teacher.finetune
+    if finetune and finetune.lora:
+        adapted.append(("teacher", recipe.teacher.model, finetune.lora.targets))
+    if recipe.training.lora:
+        adapted += [(s.name, s.model or recipe.teacher.model, recipe.training.lora.targets) for s in recipe.students]
+    rows = []
+    for who, source, targets in adapted:
+        check = f"adapters of {who}"
+        if source not in facts.plan["shapes"]:
+            rows.append(_row(check, "not checked", f"the config of {source} is not at hand"))
+            continue
+        known = lora_targets(model_config(source, **options_of(recipe, source)))
+        if absent := [target for target in targets or [] if target not in known]:
+            detail = f"{', '.join(absent)}: {source} has no such linear module; it has {', '.join(known)}"
+            rows.append(_row(check, "problem", detail))
+        else:
+            rows.append(_row(check, "ok", ", ".join(targets or known)))
+    used = {finetune and finetune.quantize, recipe.teacher.quantize, *(b for s in recipe.students for b in s.quantize)}
+    if (bits := sorted(used - {None})) and not importlib.util.find_spec("bitsandbytes"):
+        rows.append(_row(f"quantization to {', '.join(bits)}", "problem", MISSING))
     return rows
 
 
