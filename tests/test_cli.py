@@ -14,7 +14,8 @@ from kd_bench.runs.validate import validate
 from tests.tiny import save_tiny, tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
-VERBS = ("distill", "evaluate", "leaderboard", "submit", "compare", "validate", "push", "ls", "cp", "cache")
+VERBS = ("distill", "study", "report", "evaluate", "leaderboard", "submit", "compare", "validate", "push", "ls", "cp")
+VERBS += ("cache",)
 
 
 @pytest.fixture

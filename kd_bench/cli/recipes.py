@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from kd_bench.cli.common import Json, Overrides, RecipeArgument, app, console, examples, print_json, print_table
+from kd_bench.cli.study import AccelerateConfig, Address, ExecutorKind, Jobs, Processes, executor_of
 from kd_bench.errors import UserError
 
 Runs = Annotated[Path, typer.Option(help="The folder that recipes name as `output`.")]
@@ -25,6 +26,11 @@ def distill(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan, sizes and what is done; run nothing.")
     ] = False,
+    executor: ExecutorKind = "local",
+    jobs: Jobs = 1,
+    address: Address = None,
+    processes: Processes = 1,
+    accelerate_config: AccelerateConfig = None,
     as_json: Json = False,
 ) -> None:
     """Run a recipe: teacher, students, baselines, records.
@@ -36,7 +42,7 @@ def distill(
     from kd_bench.runs.distill import distill as run
 
     loaded = load_recipe(recipe, overrides or [])
-    rows = run(loaded, dry_run, console())
+    rows = run(loaded, dry_run, console(), executor_of(executor, jobs, address, processes, accelerate_config))
     if as_json:
         print_json(rows)
     else:
@@ -70,17 +76,19 @@ def validate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json 
         raise UserError(recipe, problems)
 
 
-@app.command(epilog=examples("kd-bench ls recipes", "kd-bench ls tasks", "kd-bench ls divergences", "kd-bench ls runs"))
+@app.command(
+    epilog=examples("kd-bench ls recipes", "kd-bench ls tasks", "kd-bench ls methods", "kd-bench ls divergences")
+)
 def ls(
-    what: Annotated[str, typer.Argument(help="recipes, tasks, divergences or runs.")],
+    what: Annotated[str, typer.Argument(help="recipes, tasks, methods, divergences or runs.")],
     runs: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """List recipes, tasks, divergences or runs."""
+    """List recipes, tasks, methods, divergences or runs."""
     from kd_bench.runs import listing
 
-    lists = {"recipes": listing.recipes, "tasks": listing.tasks, "divergences": listing.divergences}
-    lists["runs"] = lambda: listing.runs(runs)
+    lists = {"recipes": listing.recipes, "tasks": listing.tasks, "methods": listing.methods}
+    lists |= {"divergences": listing.divergences, "runs": lambda: listing.runs(runs)}
     if what not in lists:
         raise UserError("ls", f"{what!r} is not one of {', '.join(lists)}.")
     rows = lists[what]()

@@ -113,6 +113,33 @@ def plan_table(found: list[dict[str, Any]]):
     return table
 
 
+def preview_table(name: str, runs: int, found: list[dict[str, Any]]):
+    """What a study has to do, by kind of stage: `study.preview`'s rows."""
+    from rich.table import Table
+
+    table = Table(
+        title=f"{name}: {runs} run{'s' if runs > 1 else ''}",
+        title_justify="left",
+        caption="time: one stage after another on this machine, from a measured training step; good to a factor of two",
+        caption_justify="left",
+    )
+    table.add_column("stage")
+    for column in ("stages", "done", "tokens to read", "time", "disk"):
+        table.add_column(column, justify="right")
+    for row in found:
+        if row["stage"] == "all":
+            table.add_section()
+        table.add_row(
+            row["stage"],
+            f"{row['stages']:,}",
+            f"{row['done']:,}",
+            "not known" if row["tokens"] is None else f"{row['tokens']:,}",
+            "not known" if row["seconds"] is None else duration(row["seconds"]),
+            "not known" if row["bytes"] is None else size(row["bytes"]),
+        )
+    return table
+
+
 def checks_table(checks: list[dict[str, str]]):
     """What was checked, and what was not and why."""
     from rich.markup import escape
