@@ -1,5 +1,6 @@
 # Set-up and the two commands of the README. `make demo`, `make test`, `make lint`.
 PYTHON ?= python3
+JOBS ?= 2
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
@@ -15,7 +16,7 @@ demo: $(VENV)/installed
 	$(VENV)/bin/kd-bench distill recipes/quickstart.yaml
 
 test: $(VENV)/installed
-	$(VENV)/bin/python -m pytest -q
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n $(JOBS) --dist loadfile
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

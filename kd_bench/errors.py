@@ -1,5 +1,7 @@
 """The one exception for what the user can mend: every problem at once, no traceback, exit code 2."""
 
+DIVERGED = "training"  # where a loss or gradient that is not finite is said to be
+
 
 class UserError(Exception):
     """`where` names the file or thing at fault; each problem gives the value, the reason and the next step."""

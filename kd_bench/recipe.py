@@ -68,7 +68,7 @@ class Recipe(Section):
             return data
         others = [method for method in data["methods"] if method not in (SFT, {"preset": SFT})]
         baselines = data.get("baselines")
-        if len(others) == len(data["methods"]):
+        if len(others) == len(data["methods"]) or not others:
             return data
         if isinstance(baselines, list) and SFT not in baselines:
             data = {**data, "baselines": [*baselines, SFT]}
@@ -97,15 +97,17 @@ class Recipe(Section):
         if info.data.get("method") not in (None, Method()):
             raise ValueError("give either `method` or `methods`.")
         _refuse_repeats([method.label for method in methods], "two methods are called {!r}: give one a `name`.")
-        if SFT in (method.label for method in methods):
+        if SFT in (method.name for method in methods):
             raise ValueError("'sft' is the baseline's own name: call the method something else.")
+        if any(method.is_sft for method in methods):
+            raise ValueError(_NO_TEACHER)
         return methods
 
     @field_validator("method")
     @classmethod
     def _a_method_with_a_teacher(cls, method: Method) -> Method:
-        if method.label == SFT:
-            raise ValueError("sft is the baseline that every recipe has: name a method that has a teacher.")
+        if method.is_sft:
+            raise ValueError(_NO_TEACHER)
         return method
 
     @field_validator("search")
@@ -117,6 +119,8 @@ class Recipe(Section):
             raise ValueError(
                 f"{', '.join(own)} has a learning_rate of its own: the search gives every method the same."
             )
+        if search is not None and "learning_rate" in getattr(info.data.get("training"), "model_fields_set", ()):
+            raise ValueError("it chooses the rate, and `training.learning_rate` names one: take one of the two out.")
         return search
 
     @field_validator("tasks", "baselines", "seeds")
@@ -132,6 +136,11 @@ class Recipe(Section):
     @property
     def evaluation_tasks(self) -> list[str]:
         return list(self.evaluation.tasks or self.tasks)
+
+
+_NO_TEACHER = (
+    "sft looks at no teacher: it is the baseline that is there anyway, and its rate is `training.learning_rate`."
+)
 
 
 def _refuse_repeats(values: list, message: str) -> None:

@@ -34,7 +34,8 @@ class Preset(NamedTuple):
 
 
 _ALWAYS = ("name", "learning_rate", "preset")
-_TEACHER = ("temperature", "cross_entropy", "teacher_noise")
+_OWN = ("temperature", "teacher_noise")
+_TEACHER = (*_OWN, "cross_entropy")
 PRESETS = {
     SFT: Preset(
         {"cross_entropy": 1.0},
@@ -53,18 +54,18 @@ PRESETS = {
     ),
     "gkd": Preset(
         {"divergence": "jsd", "beta": 0.5, "lmbda": 0.5},
-        (*_TEACHER, "beta", "lmbda"),
+        (*_OWN, "beta", "lmbda"),
         "Generalised JSD, half of the steps on the student's own answers: GKD (arXiv 2306.13649).",
     ),
     "minillm_rkl": Preset(
         {"divergence": "reverse_kl", "lmbda": 1.0},
-        (*_TEACHER, "lmbda"),
+        (*_OWN, "lmbda"),
         "Reverse KL on the student's own answers, per token: MiniLLM's objective (arXiv 2306.08543, eq. 1) without its"
         " policy gradient.",
     ),
     "distillm": Preset(
         {"divergence": "skew_reverse_kl", "skew": 0.1, "sampling": "adaptive"},
-        (*_TEACHER, "divergence", "skew", "capacity", "margin"),
+        (*_OWN, "divergence", "skew", "capacity", "margin"),
         "Skew (reverse) KL with adaptive off-policy answers out of a replay buffer: DistiLLM (arXiv 2402.03898).",
     ),
     "distillm2": Preset(
@@ -183,7 +184,10 @@ class Method(Section):
                 f"{data['preset']} does not use {', '.join(f'`{key}`' for key in unused)}: {more}. Leave `preset` out "
                 "to set everything yourself."
             )
-        return {**preset.settings, **data}
+        settings = dict(preset.settings)
+        if data.get("divergence", settings.get("divergence")) not in SETTINGS["skew"]:
+            settings.pop("skew", None)
+        return {**settings, **data}
 
     @property
     def label(self) -> str:
@@ -201,6 +205,11 @@ class Method(Section):
     @property
     def student_writes(self) -> bool:
         return self.sampling != "fixed" or self.lmbda > 0
+
+    @property
+    def is_sft(self) -> bool:
+        """Whether nothing of a teacher is in it, whatever it is called."""
+        return self.cross_entropy == 1 and self.completions == "data"
 
     @field_validator(*SETTINGS)
     @classmethod
@@ -229,8 +238,8 @@ class Method(Section):
     @field_validator("cross_entropy")
     @classmethod
     def _divides(cls, value: float, info: ValidationInfo) -> float:
-        if value == 1 and (info.data.get("sampling", "fixed") != "fixed" or info.data.get("lmbda")):
-            raise ValueError("1 looks at no teacher, and the student's own answers alone teach it nothing.")
+        if value and (info.data.get("sampling", "fixed") != "fixed" or info.data.get("lmbda")):
+            raise ValueError("it goes with fixed answers: a student learns nothing from repeating its own.")
         return value
 
 

@@ -168,7 +168,7 @@ class Training(Section):
     save_steps: int = Field(100, ge=1, description="Steps between checkpoints: what a killed run repeats at most.")
     store_teacher_states: bool = Field(
         True,
-        description="The teacher's body runs once, onto disk, not every epoch, student and seed; unused if lmbda > 0.",
+        description="The teacher's body runs once, onto disk, not every epoch, student and seed.",
     )
     teacher_states_dtype: Dtype = Field(
         "float32", description="bfloat16 and float16 halve the disk and round what students learn from."

@@ -9,6 +9,8 @@ Keys are the recipe's own, dotted. Equal stages of different runs are one stage,
 """
 
 import copy
+import hashlib
+import re
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -20,6 +22,7 @@ from kd_bench.recipe_files import apply_overrides, find_recipe, put, read_yaml
 from kd_bench.recipe_problems import problems_of
 
 MOST_RUNS = 1000  # a grid of more is a slip of the hand
+LONGEST_LABEL = 36  # with the study's name it has to fit a recipe's
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,12 @@ def load_study(path_or_name, overrides=()) -> Study:
     problems = apply_overrides(data, overrides)
     grid, listed = data.pop("grid", {}), data.pop("runs", [{}])
     problems += _shape(grid, listed)
+    if not isinstance(data.get("name"), str):
+        problems.append("name: missing. Names the store that all runs share.")
     if problems:
         raise UserError(str(path), problems)
     study = data.get("name")
-    file = None if path.is_absolute() else path.as_posix()
+    file = path.name if path.is_absolute() else path.as_posix()
     runs = []
     points = [(own, dict(zip(grid, values))) for own in listed for values in product(*grid.values())]
     if len(points) > MOST_RUNS:
@@ -87,6 +92,15 @@ def _shape(grid: Any, listed: Any) -> list[str]:
         problems.append("grid: is not a mapping of recipe keys to lists of values.")
     if not isinstance(listed, list) or not listed or not all(isinstance(run, dict) for run in listed):
         problems.append("runs: is not a list of mappings of recipe keys to values.")
+    if problems:
+        return problems
+    keys = [*grid, *(key for run in listed for key in run)]
+    problems += [f"{key!r}: is not a recipe key." for key in keys if not isinstance(key, str)]
+    problems += [
+        f"{key}: all runs of a study share one; a run is called by its `label`."
+        for key in ("name", "output")
+        if key in keys
+    ]
     return problems
 
 
@@ -105,11 +119,14 @@ def _label(point: dict[str, Any]) -> str:
     for key, value in point.items():
         if key == "method.preset":
             parts.append(str(value))
-        elif key == "tasks":
-            parts.append("+".join(value) if len(value) < 3 else f"{len(value)}tasks")
+        elif key == "tasks" and isinstance(value, list):
+            parts.append("_and_".join(map(str, value)) if len(value) < 3 else f"{len(value)}tasks")
         else:
             parts.append(f"{key.rpartition('.')[2]}{_short(value)}")
-    return "-".join(parts).replace("+", "_and_")
+    label = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))
+    if len(label) <= LONGEST_LABEL:
+        return label
+    return f"{label[: LONGEST_LABEL - 7]}-{hashlib.sha256(label.encode()).hexdigest()[:6]}"
 
 
 def _short(value: Any) -> str:

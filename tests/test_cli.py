@@ -112,7 +112,7 @@ def test_ls(kd, tmp_path):
     assert kd("ls", "runs", "--runs", tmp_path) == (0, "no runs\n", "")
     code, out, err = kd("ls", "models")
     assert (code, out) == (2, "")
-    assert err == "ls: 'models' is not one of recipes, tasks, divergences, runs.\n"
+    assert err == "ls: 'models' is not one of recipes, tasks, methods, divergences, runs.\n"
 
 
 def test_ls_shows_a_broken_recipe_and_goes_on(kd, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import typer
 from kd_bench import cli
 from kd_bench.harness.examples import check_names
 from kd_bench.recipe import load_recipe
+from kd_bench.study import load_study
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -35,7 +36,7 @@ COMMANDS = [pytest.param(words, id=" ".join(words)[:70]) for page in PAGES for w
 
 def test_the_readme_shows_the_verbs():
     shown = {words[1] for words in commands(ROOT / "README.md") if words[0] == "kd-bench"}
-    assert {"distill", "evaluate", "leaderboard", "compare", "validate", "cp"} <= shown
+    assert {"distill", "study", "report", "evaluate", "leaderboard", "compare", "validate", "cp"} <= shown
 
 
 @pytest.mark.parametrize("words", COMMANDS)
@@ -51,7 +52,8 @@ def test_command(words):
         verb = group.commands[arguments[0]]
         context = verb.make_context(arguments[0], arguments[1:])  # refuses unknown options and wrong types
         if recipe := context.params.get("recipe"):
-            load_recipe(recipe, context.params.get("overrides") or [])
+            load = load_study if arguments[0] == "study" else load_recipe
+            load(recipe, context.params.get("overrides") or [])
         if tasks := context.params.get("tasks"):
             assert check_names(tasks.split(",")) == []
 

@@ -59,6 +59,10 @@ def test_a_plain_recipe_is_a_study_of_one_run(tmp_path):
     ("text", "told"),
     [
         ("grid: [1]\n", "grid: is not a mapping"),
+        ("grid: {1: [2]}\n", "1: is not a recipe key"),
+        ("grid: {output: [a, b]}\n", "output: all runs of a study share one"),
+        ("runs: [{name: x}]\n", "name: all runs of a study share one"),
+        ("grid: {tasks: [a_task, b_task]}\n", "tasks: 'a_task' is not a list"),
         ("grid: {seeds: 3}\n", "grid: is not a mapping"),
         ("runs: []\n", "runs: is not a list"),
         ("runs: [{seeds: [0], label: x}, {seeds: [1], label: x}]\n", "two runs are called 's.x'"),
@@ -72,6 +76,22 @@ def test_what_is_wrong_is_told_with_the_run_that_has_it(tmp_path, text, told):
     with pytest.raises(UserError) as caught:
         load_study(write(tmp_path, text))
     assert told in str(caught.value)
+
+
+def test_a_study_has_a_name(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(BASE.replace("name: s\n", "") + "grid: {seeds: [[0], [1]]}\n")
+    with pytest.raises(UserError, match="name: missing"):
+        load_study(path)
+
+
+def test_labels_are_file_names_however_long_and_odd_the_values(tmp_path):
+    grid = (
+        "grid: {teacher.model: [org/large-model, org/other], tasks: [[a_very_long_task_name, and_another_one], [b]]}\n"
+    )
+    names = [run.recipe.name for run in load_study(write(tmp_path, grid)).runs]
+    assert len(set(names)) == 4 and all(len(name) <= 60 and "/" not in name for name in names)
+    assert names[1] == "s.modelorg-large-model-b"
 
 
 def test_distill_names_the_verb_for_a_study(tmp_path):

@@ -14,14 +14,21 @@ from kd_bench.harness.prefix_decode import PrefixDecoder, greedy
 log = logging.getLogger(__name__)
 
 
-def sampled(temperature: float, generator: torch.Generator) -> Callable[[Tensor], list[int]]:
+def sampled(temperature: float, generator: torch.Generator, tokenizer) -> Callable[[Tensor], list[int]]:
     """[branches, vocab] logits to a token each: greedy at temperature 0, else drawn from softmax(logits / temperature).
 
-    generator: on the logits' device.
+    Among the tokenizer's tokens alone: the rows that pad a model's vocabulary stand for nothing, and another model may
+    not have them. generator: on the logits' device.
     """
+    known = max(tokenizer.get_vocab().values()) + 1
     if temperature == 0:
-        return greedy
-    return lambda logits: torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)[:, 0].tolist()
+        return lambda logits: greedy(logits[:, :known])
+
+    def choose(logits: Tensor) -> list[int]:
+        probabilities = (logits[:, :known] / temperature).softmax(-1)
+        return torch.multinomial(probabilities, 1, generator=generator)[:, 0].tolist()
+
+    return choose
 
 
 def write_completions(
@@ -53,7 +60,7 @@ def write_completions(
             until=[stop] if stop else [],
             max_tokens=max_new_tokens,
             batch_size=batch_size,
-            choose=sampled(temperature, generator),
+            choose=sampled(temperature, generator, tokenizer),
         )
         for index, tokens in tqdm(answers, "teacher answers", total=len(prompts), disable=not progress):
             written[index] = tokens

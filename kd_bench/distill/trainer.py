@@ -20,7 +20,7 @@ from kd_bench.distill.forward import Unhooked, computing, copy_to_shard, own_for
 from kd_bench.distill.loss import Loss
 from kd_bench.distill.sampling import Sampling, Writing
 from kd_bench.distill.states import TeacherStates
-from kd_bench.errors import UserError
+from kd_bench.errors import DIVERGED, UserError
 from kd_bench.harness.prefix_decode import PrefixDecoder
 from kd_bench.models.lora import load_lora
 
@@ -243,7 +243,8 @@ class DistillTrainer(GKDTrainer):
         completions: dict[int, list[int]] = {}
         with self.accelerator.autocast(), dense_attention(student):
             decoder = PrefixDecoder(student, self.processing_class)
-            choose = sampled(self.args.temperature, torch.Generator(decoder.device).manual_seed(seed))
+            generator = torch.Generator(decoder.device).manual_seed(seed)
+            choose = sampled(self.args.temperature, generator, self.processing_class)
             if prompts:
                 completions |= decoder.decode(
                     prompts,
@@ -269,7 +270,7 @@ class DistillTrainer(GKDTrainer):
         if not torch.isfinite(torch.tensor(value)):
             step = self.state.global_step + 1
             raise UserError(
-                "training",
+                DIVERGED,
                 f"the {what} is {value} at step {step} of {self.state.max_steps}; the last checkpoint before "
                 "it is kept. Try a lower learning rate, a longer warm-up, or float32.",
             )

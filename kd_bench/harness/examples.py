@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 from kd_bench.errors import UserError
@@ -149,15 +150,16 @@ def _example(task, doc: dict, index: int) -> Example:
     return Example(before, after, str(doc.get("id", index)), generated, stop_string(task), task.task_name)
 
 
-def examples(task, split: str = "train") -> list[Example]:
-    """Every document of the task's `train`, `validation` or `test` split as an Example, in the task's order.
+def examples(task, split: str = "train", limit: int | None = None) -> list[Example]:
+    """The documents of the task's `train`, `validation` or `test` split as Examples, in the task's order: all, or the
+    first `limit`.
 
     Raises UserError where the task has no such split, or it is empty.
     """
     reader = {"train": "training_docs", "validation": "validation_docs", "test": "test_docs"}[split]
     if not getattr(task, f"has_{reader}")():
         raise UserError(task.task_name, f"has no {split} split")
-    found = [_example(task, doc, index) for index, doc in enumerate(getattr(task, reader)())]
+    found = [_example(task, doc, index) for index, doc in enumerate(islice(getattr(task, reader)(), limit))]
     if not found:
         raise UserError(task.task_name, f"its {split} split is empty")
     return found

@@ -20,7 +20,18 @@ from kd_bench.leaderboard.rows import Models
 from kd_bench.leaderboard.schema import Record, Result
 
 # What tells two methods apart; the whole of it is in the record.
-SETTINGS = ("temperature", "beta", "skew", "lmbda", "cross_entropy", "epochs", "learning_rate", "batch_size", "limit")
+SETTINGS = (
+    "sampling",
+    "completions",
+    "teacher_quantize",
+    "temperature",
+    "beta",
+    "alpha",
+    "skew",
+    "lmbda",
+    "cross_entropy",
+)
+SETTINGS += ("teacher_noise", "epochs", "learning_rate", "batch_size", "limit")
 # The hub's names of the data sets behind our tasks.
 DATASETS = {"squad_kd": "rajpurkar/squad_v2", "mlqa_kd": "facebook/mlqa", "xquad_kd": "google/xquad"}
 
@@ -111,6 +122,7 @@ def method(settings: dict) -> str:
     """The method's name and the settings that tell it from others, in a fixed order; zeros and blanks are left out."""
     known = [(key, settings[key]) for key in SETTINGS if settings.get(key) not in (None, 0)]
     shown = [f"{key.replace('_', ' ')} {value:g}" for key, value in known if isinstance(value, int | float)]
+    shown += [f"{key.replace('_', ' ')} {escape(value)}" for key, value in known if isinstance(value, str)]
     return ", ".join([code(str(settings.get("name", "trained"))), *shown])
 
 

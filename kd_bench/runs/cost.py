@@ -5,6 +5,7 @@ section 2.1). The rate is that of a real training step on a model of the teacher
 loading and the disk are left out, so an estimate is good to about a factor of two.
 """
 
+import json
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -14,9 +15,10 @@ from kd_bench.packing import common_prefix
 from kd_bench.recipe import Recipe
 from kd_bench.runs.estimate import shape_of
 from kd_bench.runs.facts import Facts, options_of, tokenizer_of
+from kd_bench.runs.params import least
 from kd_bench.runs.plan import Stage
 
-PROBE_TOKENS, PROBE_COMPLETIONS, PROBE_LAYERS = 512, 48, 2
+PROBE_TOKENS, PROBE_COMPLETIONS, PROBE_LAYERS, PROBE_VOCABULARY = 512, 48, 2, 8192
 
 
 class Tokens(NamedTuple):
@@ -37,10 +39,12 @@ def training_rate(recipe: Recipe, facts: Facts, device: str) -> float | None:
     source = recipe.teacher.model
     if source not in facts.plan["shapes"]:
         return None
-    config = model_config(source, **options_of(recipe, source))
+    options = options_of(recipe, source)
+    config = model_config(source, **options)
     config = pruned_config(config, range(min(PROBE_LAYERS, config.num_hidden_layers)))
+    config.vocab_size = min(config.vocab_size, PROBE_VOCABULARY)  # a large model's would take gigabytes
     with torch.random.fork_rng(devices=[]):
-        model = AutoModelForCausalLM.from_config(config).to(device)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=options["trust_remote_code"]).to(device)
     head = model.get_output_embeddings()
     body = sum(p.numel() for name, p in model.named_parameters() if "layers" in name or ".h." in name)
     ids = torch.randint(config.vocab_size, (1, PROBE_TOKENS), device=device)
@@ -59,26 +63,37 @@ def training_rate(recipe: Recipe, facts: Facts, device: str) -> float | None:
     return 6 * (body * PROBE_TOKENS + head.weight.numel() * PROBE_COMPLETIONS) / seconds
 
 
-def count(recipe: Recipe, facts: Facts, progress: Callable[[str], Any] = lambda text: None) -> dict[tuple, Tokens]:
-    """{(task, split): tokens} of training splits (one epoch) and of what is evaluated, read as packed batches are; what
-    is not at hand is left out."""
+def count(
+    recipe: Recipe,
+    facts: Facts,
+    progress: Callable[[str], Any] = lambda text: None,
+    known: dict[tuple, Tokens] | None = None,
+) -> dict[tuple, Tokens]:
+    """{(task, split, limit): tokens} of training splits (one epoch) and of what is evaluated, read as packed batches
+    are; what is not at hand is left out. known: what was counted for other recipes, which is added to."""
     from kd_bench.harness.examples import examples
 
     source = recipe.teacher.model
     if source not in facts.plan["shapes"]:
         return {}
     tokenizer = tokenizer_of(source, **options_of(recipe, source))
-    splits = ("test", "validation") if recipe.evaluation.split == "both" else (recipe.evaluation.split,)
-    wanted = {(name, "train"): (recipe.training.limit, recipe.training.batch_size) for name in recipe.tasks}
+    evaluation, known = recipe.evaluation, {} if known is None else known
+    splits = ("test", "validation") if evaluation.split == "both" else (evaluation.split,)
+    wanted = [(name, "train", recipe.training.limit, recipe.training.batch_size) for name in recipe.tasks]
     for name in recipe.evaluation_tasks:
-        wanted |= {(name, split): (recipe.evaluation.limit, recipe.evaluation.batch_size) for split in splits}
+        wanted += [(name, split, evaluation.limit, evaluation.batch_size) for split in splits]
         if recipe.search:
-            wanted.setdefault((name, "validation"), (recipe.search.limit, recipe.evaluation.batch_size))
-    found = {}
-    for (name, split), (limit, batch) in wanted.items():
-        if name in facts.tasks:
+            limit = least(recipe.search.limit, evaluation.limit)
+            wanted.append((name, "validation", limit, evaluation.batch_size))
+    found, metadata = {}, json.dumps(recipe.data.as_metadata(), sort_keys=True, default=str)
+    for name, split, limit, batch in wanted:
+        if name not in facts.tasks:
+            continue
+        key = (source, metadata, name, split, limit, batch)
+        if key not in known:
             progress(f"counting tokens of {name}, {split}")
-            found[name, split] = _count(examples(facts.tasks[name], split)[:limit], tokenizer, batch)
+            known[key] = _count(examples(facts.tasks[name], split, limit), tokenizer, batch)
+        found[name, split, limit] = known[key]
     return found
 
 
@@ -99,10 +114,10 @@ def flop(stage: Stage, facts: Facts, counted: dict[tuple, Tokens]) -> float | No
     if stage.kind == "evaluate":
         model, tokens = (
             shape_of(stage.needs["model"], facts.plan),
-            counted.get((stage.params["task"], stage.params["split"])),
+            counted.get(evaluated(stage)),
         )
         return _forward(model, tokens) + _written(model, tokens) if model and tokens else None
-    parts = [counted.get((name, "train")) for name, _ in stage.params["data"]["tasks"]]
+    parts = [counted.get(key) for key in trained_on(stage)]
     if None in parts:
         return None
     tokens = Tokens(sum(part.read for part in parts), sum(part.completions for part in parts))
@@ -122,6 +137,17 @@ def flop(stage: Stage, facts: Facts, counted: dict[tuple, Tokens]) -> float | No
         total += 0 if "states" in stage.needs else (1 - writes) * _forward(teacher, tokens)
         total += total / 2 if method.get("sampling") == "pair" else 0
     return steps["epochs"] * total
+
+
+def evaluated(stage: Stage) -> tuple:
+    """Which of `count`'s numbers an evaluation's are."""
+    return stage.params["task"], stage.params["split"], stage.params["limit"]
+
+
+def trained_on(stage: Stage) -> list[tuple]:
+    """Which of `count`'s numbers are those of a stage that goes over training questions."""
+    data = stage.params["data"]
+    return [(name, "train", data["limit"]) for name, _ in data["tasks"]]
 
 
 def _forward(shape: dict[str, int], tokens: Tokens) -> float:

@@ -54,17 +54,19 @@ def distill(recipe: Recipe, dry_run: bool, console, executor: Executor | None = 
     store = Store(Path(recipe.output) / recipe.name)
     planned = plan_runs([Run(recipe)], store, console, dry_run)
     if dry_run:
-        return describe(planned[0].stages(), store, planned[0].facts.plan)
+        facts = planned[0].facts
+        facts.plan["completion_tokens"] = _completion_tokens(recipe, facts)
+        return describe(planned[0].stages(), store, facts.plan)
     return carry_out(planned, store, console, executor)
 
 
 def plan_runs(runs: list[Run], store: Store, console, dry_run: bool) -> list[Planned]:
     """What there is to do of `runs`, checked. Raises UserError with everything that is wrong, and, unless it is a dry
     run, with what is not known here."""
-    planned, problems = [], []
+    planned, problems, known = [], [], {}
     with console.status("") as status:
         for run in runs:
-            facts = gather(run.recipe, lambda text: status.update(f"{text} ..."))
+            facts = gather(run.recipe, lambda text: status.update(f"{text} ..."), known)
             if facts.wrong or (facts.unknown and not dry_run):
                 problems += [(run.recipe.name, problem) for problem in facts.problems()]
                 continue
@@ -74,9 +76,7 @@ def plan_runs(runs: list[Run], store: Store, console, dry_run: bool) -> list[Pla
             planned.append(this)
         if not problems:
             for this in planned:
-                if dry_run:
-                    this.facts.plan["completion_tokens"] = _completion_tokens(this.recipe, this.facts)
-                elif any(not store.done(stage) for stage in this.stages()):
+                if not dry_run and any(not store.done(stage) for stage in this.stages()):
                     status.update(f"{this.recipe.name}: checking splits, prompts and vocabularies ...")
                     problems += [(this.recipe.name, problem) for problem in _refused(this.recipe, this.facts)]
     if problems:
@@ -106,9 +106,8 @@ def carry_out(planned: list[Planned], store: Store, console, executor: Executor 
     def run(jobs: Iterable[Job], tolerate=lambda job: False) -> None:
         execute(jobs, store, console, executor=executor, tolerate=tolerate, made_with=environment, contexts=contexts)
 
-    trials = [stage for this in planned for trial in this.trials for stage in (trial.train, *trial.scored)]
-    if trials:
-        tried = {stage.key for stage in trials}
+    tried = {trial.train.key for this in planned for trial in this.trials}
+    if tried:
         run(
             (
                 Job(stage, this.recipe)
@@ -180,6 +179,7 @@ def write_records(this: Planned, store: Store) -> list[dict[str, Any]]:
         trained = model.needs["model"] if model.kind == "quantize" else model
         who = identity(trained)
         selection = this.selections.get((who["student"], who["name"].removeprefix(f"{who['student']}-")))
+        selection = None if model.kind == "quantize" else selection
         record, samples = record_of(
             stage,
             this.run,

@@ -65,10 +65,10 @@ def execute(
     job. contexts: this process's, from a caller who has task objects already.
 
     A stage whose process is killed is tried again from its checkpoint, up to `schedule.RETRIES` times. Where `tolerate`
-    allows it, a stage's UserError is kept in the store, it is not tried again, and what depends on it is skipped. Any
-    other failure stops what is running and is raised; working folders stay, as on Ctrl-C. Damaged stages are named, set
-    aside and made again. Raises UserError also where another process has the run, the disk is full, or the executor is
-    not to be had.
+    allows it, a training that diverged is kept in the store as failed, it is not tried again, and what depends on it is
+    skipped. Any other failure stops what is running and is raised; working folders stay, as on Ctrl-C. Damaged stages
+    are named, set aside and made again. Raises UserError also where another process has the run, the disk is full, or
+    the executor is not to be had.
     """
     executor = executor or Executor()
     if run_stage is None:

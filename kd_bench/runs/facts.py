@@ -37,19 +37,38 @@ class Facts:
         ]
 
 
-def gather(recipe: Recipe, progress: Callable[[str], Any] = lambda text: None) -> Facts:
-    """Facts about every task and model of `recipe`. `progress` is told what is being looked at. Raises nothing."""
+def gather(
+    recipe: Recipe, progress: Callable[[str], Any] = lambda text: None, known: dict[tuple, Any] | None = None
+) -> Facts:
+    """Facts about every task and model of `recipe`. `progress` is told what is being looked at. known: tasks that were
+    read for other recipes, which is added to. Raises nothing."""
     facts = Facts(plan={"tasks": {}, "models": {}, "shapes": {}})
     for name in dict.fromkeys([*recipe.tasks, *recipe.evaluation_tasks]):
         progress(f"reading task {name}")
-        _add_task(facts, recipe, name)
+        _add_task(facts, recipe, name, {} if known is None else known)
     for source in sources_of(recipe):
         progress(f"looking at model {source}")
         _add_model(facts, recipe, source)
+    if problem := _unlike_answers(recipe, facts):
+        facts.wrong["tasks"] = [problem]
     return facts
 
 
-def _add_task(facts: Facts, recipe: Recipe, name: str) -> None:
+def _unlike_answers(recipe: Recipe, facts: Facts) -> str | None:
+    """Models write answers with one stop string and one length: tasks that are trained on together have to agree."""
+    from kd_bench.harness.examples import longest_answer, stop_string
+
+    if not any(method.student_writes or method.completions == "teacher" for method in recipe.every_method):
+        return None
+    trained = [facts.tasks[name] for name in recipe.tasks if name in facts.tasks]
+    ends = {(task.OUTPUT_TYPE == "generate_until", stop_string(task), longest_answer(task)) for task in trained}
+    if len(ends) < 2 and all(generates for generates, _, _ in ends):
+        return None
+    names = ", ".join(task.task_name for task in trained)
+    return f"{names}: a method whose answers a model writes takes generating tasks with one stop string and one length."
+
+
+def _add_task(facts: Facts, recipe: Recipe, name: str, known: dict[tuple, Any]) -> None:
     from kd_bench.harness.examples import check_names, load_task
 
     subject = f"task {name}"
@@ -57,8 +76,9 @@ def _add_task(facts: Facts, recipe: Recipe, name: str) -> None:
     if problems := check_names([name]):
         facts.wrong[subject] = problems
         return
+    key = (name, json.dumps(recipe.data.as_metadata(), sort_keys=True, default=str))
     try:
-        task = load_task(name, recipe.data.as_metadata())
+        task = known[key][0] if key in known else load_task(name, recipe.data.as_metadata())
     except UserError as error:
         # Data in a place that the recipe names is the user's to mend; without one it may be the network that is off.
         absent = error.problems[0].startswith("nothing to read") and recipe.data.dir is None
@@ -71,7 +91,9 @@ def _add_task(facts: Facts, recipe: Recipe, name: str) -> None:
     if problems := _missing_splits(task, name, recipe):
         facts.wrong[subject] = problems
         return
-    facts.plan["tasks"][name] = task_fact(task)
+    if key not in known:
+        known[key] = (task, task_fact(task))
+    facts.plan["tasks"][name] = known[key][1]
 
 
 def first_line(error: Exception) -> str:

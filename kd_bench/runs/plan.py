@@ -16,6 +16,7 @@ from kd_bench.errors import UserError
 from kd_bench.recipe import Recipe
 from kd_bench.recipe_method import SFT, Method
 from kd_bench.recipe_sections import Student
+from kd_bench.runs.params import evaluation_params, frozen, method_settings, schedule, task_params, training_data
 
 FORMAT = 1  # raised when what a stage leaves behind changes its meaning: older stages are then made again
 UNDISTILLED = "undistilled"
@@ -93,7 +94,7 @@ def make_plan(recipe: Recipe, facts: dict[str, Any], rates: Rates | None = None)
                 trained = _train(recipe, facts, shared, start, label, method, seed, rate)
                 model(trained.name, trained)
                 for bits in student.quantize:
-                    name = f"{student.name}-{label}-{bits}-s{seed}"
+                    name = f"{student.name}-{bits}-{label}-s{seed}"
                     model(name, Stage("quantize", name, {"bits": bits}, {"model": trained}))
     return plan
 
@@ -104,6 +105,7 @@ def make_trials(recipe: Recipe, facts: dict[str, Any]) -> list[Trial]:
         return []
     _check_facts(recipe, facts)
     shared, found = _shared(recipe, facts), []
+    mark = "" if recipe.evaluation.split == "validation" else ".validation"  # the name that its own evaluation has
     for student in recipe.students:
         start = _init(recipe, facts, student, shared.teacher)
         for label, method in _contestants(recipe):
@@ -112,8 +114,8 @@ def make_trials(recipe: Recipe, facts: dict[str, Any]) -> list[Trial]:
                 scored = [
                     Stage(
                         "evaluate",
-                        f"{trained.name}.{task}.validation",
-                        _evaluation(recipe, facts, task, "validation", recipe.search.limit),
+                        f"{trained.name}.{task}{mark}",
+                        evaluation_params(recipe, facts, task, "validation", recipe.search.limit),
                         {"model": trained},
                     )
                     for task in recipe.evaluation_tasks
@@ -127,10 +129,10 @@ def with_needs(stages: Iterable[Stage]) -> list[Stage]:
     found: dict[str, Stage] = {}
 
     def add(stage: Stage) -> None:
-        if stage.digest not in found:
+        if stage.key not in found:  # equal stages of two students are two: their folders have other names
             for need in stage.needs.values():
                 add(need)
-            found[stage.digest] = stage
+            found[stage.key] = stage
 
     for stage in stages:
         add(stage)
@@ -148,7 +150,7 @@ def _shared(recipe: Recipe, facts: dict[str, Any]) -> _Shared:
     methods = recipe.every_method
     written = None
     if any(method.completions == "teacher" for method in methods):
-        written = Stage("completions", "teacher", {"data": _data(recipe, facts)}, {"teacher": teacher})
+        written = Stage("completions", "teacher", {"data": training_data(recipe, facts)}, {"teacher": teacher})
     states = {}
     if recipe.training.store_teacher_states:
         # Student-written answers are new at every step: nothing to store where there are no others.
@@ -171,7 +173,9 @@ def _scores(recipe: Recipe, facts: dict[str, Any], name: str, model: Stage) -> l
         for split in ("test", "validation") if both else (recipe.evaluation.split,):
             mark = ".validation" if both and split == "validation" else ""
             found.append(
-                Stage("evaluate", f"{name}.{task}{mark}", _evaluation(recipe, facts, task, split), {"model": model})
+                Stage(
+                    "evaluate", f"{name}.{task}{mark}", evaluation_params(recipe, facts, task, split), {"model": model}
+                )
             )
     return found
 
@@ -191,44 +195,16 @@ def sources_of(recipe: Recipe) -> list[str]:
     return list(dict.fromkeys(sources))
 
 
-def _task(facts: dict[str, Any], name: str, split: str) -> dict[str, Any]:
-    """What of a task can change a result on `split`: its prompt, its demonstrations, the questions of that split."""
-    fact = facts["tasks"][name]
-    fingerprint = fact["fingerprint"]
-    # A harness task of somebody else's may name its splits in its own way: then all of it counts.
-    data = (
-        {key: fingerprint[key] for key in (split, "demo") if key in fingerprint}
-        if split in fingerprint
-        else fingerprint
-    )
-    return {"version": fact["version"], "hash": fact["hash"], "data": data}
-
-
-def _data(recipe: Recipe, facts: dict[str, Any]) -> dict[str, Any]:
-    """The training questions: tasks in the recipe's order, since that is the order they are mixed from."""
-    tasks = [[name, _task(facts, name, facts["tasks"][name].get("training_split", "train"))] for name in recipe.tasks]
-    return {"tasks": tasks, "limit": recipe.training.limit, "metadata": _metadata(recipe)}
-
-
-def _metadata(recipe: Recipe) -> dict[str, Any]:
-    """Without the folder: the fingerprint says what lay in it."""
-    return {key: value for key, value in recipe.data.as_metadata().items() if key != "data_dir"}
-
-
-def _schedule(recipe: Recipe) -> dict[str, Any]:
-    """Not here: save_steps, gradient_checkpointing and store_teacher_states, which change cost and not weights."""
-    names = {"warmup_ratio", "weight_decay", "max_grad_norm", "scheduler", "dtype"}
-    return recipe.training.model_dump(mode="json", include=names)
-
-
 def _teacher(recipe: Recipe, facts: dict[str, Any]) -> Stage:
     teacher = recipe.teacher
     origin = {"model": facts["models"][teacher.model], "revision": teacher.revision, "dtype": teacher.dtype}
     if teacher.finetune is None:
         return Stage("teacher", "as-is", {**origin, "finetune": None})
-    finetune = {**_schedule(recipe), **teacher.finetune.model_dump(mode="json", exclude_none=True)}
+    finetune = {**schedule(recipe), **teacher.finetune.model_dump(mode="json", exclude_none=True)}
     # One teacher for all seeds: theirs is the students' chance, and retention needs one denominator.
-    return Stage("teacher", "finetuned", {**origin, "finetune": finetune, "seed": 0, "data": _data(recipe, facts)})
+    return Stage(
+        "teacher", "finetuned", {**origin, "finetune": finetune, "seed": 0, "data": training_data(recipe, facts)}
+    )
 
 
 def _init(recipe: Recipe, facts: dict[str, Any], student: Student, teacher: Stage) -> Stage:
@@ -241,22 +217,19 @@ def _init(recipe: Recipe, facts: dict[str, Any], student: Student, teacher: Stag
     else:
         params = {"keep_layers": init.keep_layers, "by": init.by}
         if init.by != "even":  # it looks at training passages
-            params["data"] = _data(recipe, facts)
+            params["data"] = training_data(recipe, facts)
+        if init.by == "loss" and recipe.training.dtype != "float32":
+            params["dtype"] = recipe.training.dtype
     return Stage("init", student.name, params, {"teacher": teacher})
 
 
 def _states(recipe: Recipe, facts: dict[str, Any], teacher: Stage, written: Stage | None) -> Stage:
     training = recipe.training
-    params = {"data": _data(recipe, facts), "dtype": training.dtype, "stored": training.teacher_states_dtype}
-    params |= _frozen(recipe)
+    params = {"data": training_data(recipe, facts), "dtype": training.dtype, "stored": training.teacher_states_dtype}
+    params |= frozen(recipe)
     if written is None:
         return Stage("states", "teacher", params, {"teacher": teacher})
     return Stage("states", "teacher-written", params, {"teacher": teacher, "completions": written})
-
-
-def _frozen(recipe: Recipe) -> dict[str, Any]:
-    """How the teacher is loaded to teach, where that is not as it lies on the disk."""
-    return {"quantize": recipe.teacher.quantize} if recipe.teacher.quantize else {}
 
 
 def _train(
@@ -274,30 +247,22 @@ def _train(
     steps = training.model_dump(
         mode="json", include={"epochs", "learning_rate", "batch_size", "lora"}, exclude_none=True
     )
-    params = {"training": {**_schedule(recipe), **steps}, "seed": seed, "data": _data(recipe, facts)}
+    params = {"training": {**schedule(recipe), **steps}, "seed": seed, "data": training_data(recipe, facts)}
     needs = {"student": start}
     if method is None:
         params["method"] = {"name": SFT}
     else:
-        params["method"] = {"name": "distil", **_how(method)}
+        params["method"] = {"name": "distil", **method_settings(method)}
         needs |= _teaching(shared, method)
         if method.uses_teacher:
-            params |= _frozen(recipe)
+            params |= frozen(recipe)
         if method.learning_rate is not None:
             params["training"]["learning_rate"] = method.learning_rate
         if method.sampling == "adaptive":  # it looks at validation questions
-            params["validation"] = [[name, _task(facts, name, "validation")] for name in recipe.tasks]
+            params["validation"] = [[name, task_params(facts, name, "validation")] for name in recipe.tasks]
     if rate is not None:
         params["training"]["learning_rate"] = rate
     return Stage("train", f"{start.name}-{label}-s{seed}", params, needs)
-
-
-def _how(method: Method) -> dict[str, Any]:
-    """The method's settings that change a result; what came later is left out where it changes nothing."""
-    how = method.model_dump(mode="json", exclude_none=True, exclude={"name", "learning_rate", "preset"})
-    return {
-        key: value for key, value in how.items() if (key, value) not in (("completions", "data"), ("sampling", "fixed"))
-    }
 
 
 def _teaching(shared: _Shared, method: Method) -> dict[str, Stage]:
@@ -308,19 +273,3 @@ def _teaching(shared: _Shared, method: Method) -> dict[str, Stage]:
     if method.completions == "teacher":
         needs["completions"] = shared.written
     return needs
-
-
-def _evaluation(
-    recipe: Recipe, facts: dict[str, Any], task: str, split: str, limit: int | None = None
-) -> dict[str, Any]:
-    """limit: of the questions, beside the recipe's own."""
-    evaluation = recipe.evaluation
-    limits = [some for some in (limit, evaluation.limit) if some is not None]
-    return {
-        "task": task,
-        **_task(facts, task, split),
-        "split": split,
-        "limit": min(limits, default=None),
-        "backend": evaluation.backend,
-        "metadata": _metadata(recipe),
-    }

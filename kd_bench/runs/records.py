@@ -56,8 +56,10 @@ def identity(stage: Stage) -> dict[str, Any]:
     if stage.kind == "init":
         return {"name": f"{stage.name}-{UNDISTILLED}", "role": UNDISTILLED, "student": stage.name, "seed": None}
     if stage.kind == "quantize":
+        # A student of its own: it is compared with what was trained as it was and quantized as it is.
         whole = identity(stage.needs["model"])
-        return {**whole, "name": f"{whole['name']}-{stage.params['bits']}"}
+        student = f"{whole['student']}-{stage.params['bits']}"
+        return {**whole, "student": student, "name": student + whole["name"].removeprefix(whole["student"])}
     seed, method = stage.params["seed"], stage.params["method"]
     role = SFT if method["name"] == SFT else "distilled"
     name = stage.name.removesuffix(f"-s{seed}")
@@ -124,7 +126,7 @@ def record_of(
     later = {
         "validation": validation and _validation(validation, store, task, fingerprint),
         "selection": selection,
-        "curve": thinned(trained.get("loss") or []) or None,
+        "curve": None if model is not whole else thinned(trained.get("loss") or []) or None,
     }
     return Record.model_validate({**record.model_dump(), **later}), lines
 
@@ -213,4 +215,7 @@ def _method(model: Stage) -> dict[str, Any] | None:
         return None
     method = dict(model.params["method"])
     name = method.pop("name")
-    return {"name": SFT if name == SFT else method["divergence"], **method, **model.params["training"]}
+    if name != SFT:
+        name = "cross_entropy" if method["cross_entropy"] == 1 else method["divergence"]
+    taught = {"teacher_quantize": model.params["quantize"]} if "quantize" in model.params else {}
+    return {"name": name, **method, **taught, **model.params["training"]}

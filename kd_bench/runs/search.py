@@ -34,7 +34,7 @@ def choose(recipe: Recipe, trials: list[Trial], store: Store) -> tuple[Chosen, d
     for who, own in groups.items():
         told, metrics, asked = [], set(), 1
         for trial in own:
-            score, error = None, store.failed(trial.train)
+            score, error = None, next(filter(None, map(store.failed, (trial.train, *trial.scored))), None)
             if error is None:
                 found = [measured(store, stage) for stage in trial.scored]
                 heads = [headline_of(scores) for scores in found]

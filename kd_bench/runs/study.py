@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kd_bench.runs.cost import count, flop, training_rate
+from kd_bench.runs.cost import count, evaluated, flop, trained_on, training_rate
 from kd_bench.runs.distill import Planned, carry_out, plan_runs
 from kd_bench.runs.estimate import describe
 from kd_bench.runs.execute import Executor
@@ -38,16 +38,18 @@ def preview(planned: list[Planned], store: Store, device: str, progress) -> list
     """
     stages: dict[str, tuple[Stage, Planned]] = {}
     costs = []
+    waits = any(store.state(stage) not in ("done", "failed") for this in planned for stage in this.stages())
+    known = {}
     for this in planned:
-        counted = count(this.recipe, this.facts, progress)
-        completions = [counted[name, "train"].completions for name in this.recipe.tasks if (name, "train") in counted]
-        this.facts.plan["completion_tokens"] = sum(completions) if completions else None
+        counted = count(this.recipe, this.facts, progress, known) if waits else {}
+        parts = [counted.get((name, "train", this.recipe.training.limit)) for name in this.recipe.tasks]
+        this.facts.plan["completion_tokens"] = None if None in parts else sum(part.completions for part in parts)
         for stage in this.stages():
             if stage.key not in stages:
                 stages[stage.key] = (stage, this)
                 costs.append((stage, this, flop(stage, this.facts, counted), read(stage, counted)))
     progress("measuring a training step")
-    rate = training_rate(planned[0].recipe, planned[0].facts, device)
+    rate = training_rate(planned[0].recipe, planned[0].facts, device) if waits else None
     rows = []
     for kind in KINDS:
         own = [cost for cost in costs if cost[0].kind == kind]
@@ -62,7 +64,7 @@ def preview(planned: list[Planned], store: Store, device: str, progress) -> list
                 "stages": len(own),
                 "done": len(own) - len(waiting),
                 "tokens": _sum(tokens for _, _, _, tokens in waiting),
-                "seconds": None if rate is None or work is None else work / rate,
+                "seconds": 0.0 if not waiting else None if rate is None or work is None else work / rate,
                 "bytes": _sum(0 if kind in ("evaluate", "completions") else size for size in sizes),
             }
         )
@@ -75,9 +77,9 @@ def read(stage: Stage, counted: dict) -> int | None:
     if stage.kind in ("init", "quantize") or (stage.kind == "teacher" and not stage.params["finetune"]):
         return 0
     if stage.kind == "evaluate":
-        found = counted.get((stage.params["task"], stage.params["split"]))
+        found = counted.get(evaluated(stage))
         return found and found.read
-    parts = [counted.get((name, "train")) for name, _ in stage.params["data"]["tasks"]]
+    parts = [counted.get(key) for key in trained_on(stage)]
     if None in parts:
         return None
     steps = (stage.params["finetune"] if stage.kind == "teacher" else stage.params.get("training")) or {}

@@ -15,13 +15,14 @@ from kd_bench.harness.examples import Example, examples
 from kd_bench.runs.context import Context
 from kd_bench.runs.plan import FORMAT
 
+VALIDATED = 64  # questions that DistiLLM's schedule looks at
 FOLDER = "tokens"  # in the run's folder, one sub-folder a (data, tokenizer)
 
 
 def training_examples(context: Context) -> list[Example]:
     """The first `training.limit` training examples of each of the recipe's tasks, one task after another."""
     recipe = context.recipe
-    return [example for name in recipe.tasks for example in examples(context.tasks[name])[: recipe.training.limit]]
+    return [e for name in recipe.tasks for e in examples(context.tasks[name], "train", recipe.training.limit)]
 
 
 def training_tokens(context: Context, data: dict, model, tokenizer) -> Dataset:
@@ -35,13 +36,13 @@ def training_tokens(context: Context, data: dict, model, tokenizer) -> Dataset:
 
 def validation_tokens(context: Context, data: list, model, tokenizer) -> Dataset:
     """The same of the validation split of the recipe's tasks, question by question from each in turn, so that the first
-    few are of every task. data: what a stage's params say of it."""
+    VALIDATED are of every task. data: what a stage's params say of it."""
 
     def found() -> list[Example]:
-        each = [examples(context.tasks[name], "validation") for name in context.recipe.tasks]
+        each = [examples(context.tasks[name], "validation", VALIDATED) for name in context.recipe.tasks]
         return [example for some in zip_longest(*each) for example in some if example is not None]
 
-    return _stored(context, {"validation": data}, found, model, tokenizer)
+    return _stored(context, {"validation": data, "first": VALIDATED}, found, model, tokenizer)
 
 
 def _stored(context: Context, data: dict, found: Callable[[], list[Example]], model, tokenizer) -> Dataset:

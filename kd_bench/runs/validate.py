@@ -1,13 +1,17 @@
 """Everything that can be checked of a recipe without loading weights. A check that was not made is said to be so."""
 
 import importlib.util
+import json
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from kd_bench.errors import UserError
 from kd_bench.recipe import Recipe
 from kd_bench.runs.facts import Facts, first_line, gather, options_of, split_names, tokenizer_of
+from kd_bench.runs.params import least
 from kd_bench.runs.plan import make_plan, sources_of
+from kd_bench.runs.tokens import VALIDATED
 
 Row = dict[str, str]  # {"check", "result": "ok" | "problem" | "not checked", "detail"}
 
@@ -127,7 +131,8 @@ def check_lora(recipe: Recipe, facts: Facts) -> list[Row]:
         if source not in facts.plan["shapes"]:
             rows.append(_row(check, "not checked", f"the config of {source} is not at hand"))
             continue
-        known = lora_targets(model_config(source, **options_of(recipe, source)))
+        options = options_of(recipe, source)
+        known = lora_targets(model_config(source, **options), trust_remote_code=options["trust_remote_code"])
         if absent := [target for target in targets or [] if target not in known]:
             detail = f"{', '.join(absent)}: {source} has no such linear module; it has {', '.join(known)}"
             rows.append(_row(check, "problem", detail))
@@ -206,7 +211,9 @@ def _lengths(recipe: Recipe, facts: Facts, source: str, check: str) -> list[Row]
     rows, longest = [], 0
     for name, task in facts.tasks.items():
         if name in recipe.tasks:
-            some = examples(task, "train")[: recipe.training.limit]
+            some = examples(task, "train", recipe.training.limit)
+            if any(method.sampling == "adaptive" for method in recipe.every_method):
+                some += examples(task, "validation", VALIDATED)
             lengths = [sum(map(len, encode(example, tokenizer))) for example in some]
             longest = max(longest, *lengths)
             long = sum(length > context for length in lengths)
@@ -214,6 +221,25 @@ def _lengths(recipe: Recipe, facts: Facts, source: str, check: str) -> list[Row]
                 detail = f"{long} of {len(lengths)} training examples are longer than {context}; longest {max(lengths)}"
                 rows.append(_row(check, "problem", f"{name}: {detail}. Nothing is truncated: take a longer context."))
         if name in recipe.evaluation_tasks:
-            limit = recipe.evaluation.limit
-            rows += [_row(check, "problem", problem) for problem in context_problems(task, tokenizer, context, limit)]
+            for asked, limit in _asked(recipe, task, name):
+                rows += [_row(check, "problem", p) for p in context_problems(asked, tokenizer, context, limit)]
     return rows or [_row(check, "ok", f"context of {context:,} tokens; longest training example {longest:,}")]
+
+
+def _asked(recipe: Recipe, task, name: str) -> list[tuple[Any, int | None]]:
+    """(task, limit) of each split that is evaluated."""
+    split, limit = recipe.evaluation.split, recipe.evaluation.limit
+    found = [(task, limit)] if split != "validation" else []
+    if split != "test" or recipe.search:
+        fewer = recipe.search.limit if split == "test" else None
+        metadata = json.dumps(recipe.data.as_metadata(), sort_keys=True, default=str)
+        found.append((_validating(name, metadata), least(limit, fewer)))
+    return found
+
+
+@cache
+def _validating(name: str, metadata: str):
+    """The task set to evaluate its validation split; kept, since every model's tokenizer is tried on it."""
+    from kd_bench.harness.evaluate import load_tasks
+
+    return load_tasks([name], json.loads(metadata), "validation")[0]

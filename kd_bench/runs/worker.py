@@ -20,6 +20,7 @@ def main(folder: Path) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     rank = os.environ.get("RANK", "0")
     try:
+        _own_device()
         run_stage, stage, inputs, out, recipe, root = pickle.loads((folder / JOB).read_bytes())
         run_stage(stage, inputs, out, Contexts(root).of(recipe))
     except UserError as error:
@@ -31,6 +32,14 @@ def main(folder: Path) -> None:
 
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def _own_device() -> None:
+    """Before accelerate does so: quantized weights go to the current device as they are loaded."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def _write(folder: Path, rank: str, result: dict) -> None:

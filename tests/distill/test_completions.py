@@ -4,7 +4,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from kd_bench.distill.completions import write_completions
+from kd_bench.distill.completions import sampled, write_completions
 from tests.distill.test_exactness import rows
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -56,3 +56,13 @@ def test_an_answer_ends_with_its_stop_string_or_is_said_to_be_full(teacher, capl
 def test_samples_are_the_seeds(teacher):
     first, again, other = (written(teacher, temperature=1.0, seed=seed)["completion"][:] for seed in (0, 0, 1))
     assert first == again != other
+
+
+def test_nobody_writes_a_row_that_pads_the_vocabulary():
+    tokenizer = tiny_tokenizer(512)
+    logits = torch.zeros(3, 520)
+    logits[:, 515], logits[:, 7] = 9.0, 5.0
+    for temperature in (0.0, 1.0):
+        choose = sampled(temperature, torch.Generator().manual_seed(0), tokenizer)
+        assert all(token < 512 for _ in range(50) for token in choose(logits))
+    assert sampled(0.0, torch.Generator(), tokenizer)(logits) == [7, 7, 7]

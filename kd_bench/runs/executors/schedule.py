@@ -7,7 +7,7 @@ from typing import Protocol
 
 from rich.markup import escape
 
-from kd_bench.errors import UserError
+from kd_bench.errors import DIVERGED, UserError
 from kd_bench.runs.executors.work import Job, Outcome, Work
 from kd_bench.runs.store import Store, disk_errors
 
@@ -47,7 +47,7 @@ class Schedule:
         self.died: Counter[str] = Counter()
         width = len(str(len(self.jobs)))
         self.labels = {
-            key: f"[dim]{number:>{width}}/{len(self.jobs)}[/dim] {job.stage.kind:<8} {job.stage.name}"
+            key: f"[dim]{number:>{width}}/{len(self.jobs)}[/dim] {job.stage.kind:<8} {job.stage.name}{_rate(job)}"
             for number, (key, job) in enumerate(self.jobs.items(), start=1)
         }
 
@@ -134,7 +134,7 @@ class Schedule:
         if outcome.seconds is not None:
             self.state[key] = "done"
             self._say(key, f"[green]done[/green]{_took(outcome.seconds)}")
-        elif outcome.problem is not None and self.tolerated[key]:
+        elif outcome.problem is not None and outcome.problem[0] == DIVERGED and self.tolerated[key]:
             error = UserError(*outcome.problem)
             with disk_errors(self.store.root):
                 self.store.fail(stage, error)
@@ -165,6 +165,12 @@ class Schedule:
     def _say(self, key: str, text: str) -> None:
         # console.print: a live display would fight with the progress bars of trainer and evaluator below it.
         self.console.print(f"{self.labels[key]}  {text}")
+
+
+def _rate(job: Job) -> str:
+    """A search trains one student at several rates, under one name."""
+    rate = job.stage.params.get("training", {}).get("learning_rate")
+    return "" if rate is None else f" [dim]at {rate:g}[/dim]"
 
 
 def _took(seconds: float | None) -> str:
