@@ -1,6 +1,7 @@
 """The application, and what its verbs share: option types, where things are printed."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -41,6 +42,18 @@ Metadata = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable: JSON on stdout and nothing else there.")]
 
+ExecutorKind = Annotated[
+    str, typer.Option(metavar="local|ray", help="Where stages run: this machine, or a Ray cluster (extra `ray`).")
+]
+Jobs = Annotated[int, typer.Option(min=1, help="local: stages at once, each in a process of its own; 1: in this one.")]
+Address = Annotated[str | None, typer.Option(help="ray: the cluster, as host:port; without it, one is started here.")]
+Processes = Annotated[
+    int, typer.Option(min=1, help="Processes of one training, started by `accelerate launch`, on as many GPUs.")
+]
+AccelerateConfig = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="What `accelerate config` wrote: FSDP2, several machines, ...")
+]
+
 
 def examples(*lines: str) -> str:
     # \b keeps click from filling the lines up into one paragraph.
@@ -77,6 +90,12 @@ def top(
 
 def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def executor_of(kind: str, jobs: int, address: str | None, processes: int, accelerate_config: Path | None):
+    from kd_bench.runs.execute import Executor
+
+    return Executor(kind, jobs=jobs, address=address, processes=processes, accelerate_config=accelerate_config)
 
 
 def metadata_of(text: str | None) -> dict:

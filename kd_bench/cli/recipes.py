@@ -5,8 +5,22 @@ from typing import Annotated
 
 import typer
 
-from kd_bench.cli.common import Json, Overrides, RecipeArgument, app, console, examples, print_json, print_table
-from kd_bench.cli.study import AccelerateConfig, Address, ExecutorKind, Jobs, Processes, executor_of
+from kd_bench.cli.common import (
+    AccelerateConfig,
+    Address,
+    ExecutorKind,
+    Jobs,
+    Json,
+    Overrides,
+    Processes,
+    RecipeArgument,
+    app,
+    console,
+    examples,
+    executor_of,
+    print_json,
+    print_table,
+)
 from kd_bench.errors import UserError
 
 Runs = Annotated[Path, typer.Option(help="The folder that recipes name as `output`.")]
@@ -53,20 +67,29 @@ def distill(
     epilog=examples(
         "kd-bench validate quickstart",
         "kd-bench validate recipes/qwen.yaml data.dir=/data teacher.model=/models/qwen7b",
+        "kd-bench validate study_qa/smollm2_reduced",
     )
 )
 def validate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Check a recipe without loading weights.
+    """Check a recipe, or every run of a study, without loading weights.
 
     Says of each check whether it was made, what it found, and if not, why not.
     """
-    from kd_bench.recipe import load_recipe
     from kd_bench.runs import summary
     from kd_bench.runs.validate import validate as run
+    from kd_bench.study import load_study
 
-    loaded = load_recipe(recipe, overrides or [])
+    runs = [one.recipe for one in load_study(recipe, overrides or []).runs]
+    checks = []
     with console().status("") as status:
-        checks = run(loaded, lambda text: status.update(f"{text} ..."))
+        for each in runs:
+            found = run(each, lambda text: status.update(f"{text} ..."))
+            if len(runs) > 1:  # a study's models are checked in every run; each result is told once
+                found = [
+                    {**row, "check": f"{row['check']} ({each.name})"} if row["check"] == "plan" else row
+                    for row in found
+                ]
+            checks += [row for row in found if row not in checks]
     if as_json:
         print_json(checks)
     else:

@@ -25,7 +25,7 @@ def report(
         bool, typer.Option("--check", help="Write nothing; exit 1 unless the files are what the records give.")
     ] = False,
 ) -> None:
-    """Write a study's report: tables, tests and plots, as markdown and as one page.
+    """Write one study's report, with tables and plots.
 
     From the records alone: OUTPUT/STUDY/report.md, report.html (opens from disk) and plots/. The same records, the same
     bytes.

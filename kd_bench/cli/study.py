@@ -1,29 +1,24 @@
 """The verb of studies: many runs of one recipe."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kd_bench.cli.common import Json, Overrides, app, console, examples, print_json, print_table
-
-ExecutorKind = Annotated[
-    str, typer.Option(metavar="local|ray", help="Where stages run: this machine, or a Ray cluster (extra `ray`).")
-]
-Jobs = Annotated[int, typer.Option(min=1, help="local: stages at once, each in a process of its own; 1: in this one.")]
-Address = Annotated[str | None, typer.Option(help="ray: the cluster, as host:port; without it, one is started here.")]
-Processes = Annotated[
-    int, typer.Option(min=1, help="Processes of one training, started by `accelerate launch`, on as many GPUs.")
-]
-AccelerateConfig = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="What `accelerate config` wrote: FSDP2, several machines, ...")
-]
-
-
-def executor_of(kind: str, jobs: int, address: str | None, processes: int, accelerate_config: Path | None):
-    from kd_bench.runs.execute import Executor
-
-    return Executor(kind, jobs=jobs, address=address, processes=processes, accelerate_config=accelerate_config)
+from kd_bench.cli.common import (
+    AccelerateConfig,
+    Address,
+    ExecutorKind,
+    Jobs,
+    Json,
+    Overrides,
+    Processes,
+    app,
+    console,
+    examples,
+    executor_of,
+    print_json,
+    print_table,
+)
 
 
 @app.command(
