@@ -160,7 +160,8 @@ class Training(Section):
     )
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="bfloat16: matrix products in half the bits, two to three times faster; weights stay float32.",
+        description="bfloat16: half the bits in matrix products, two to three times faster where the processor has it,"
+        " many times slower where it has not; weights stay float32.",
     )
     max_tokens: int | None = Field(
         8192, ge=1, description="Distinct tokens in one forward: lower takes less memory; the numbers stay the same."
