@@ -107,27 +107,36 @@ def _count(some, tokenizer, batch_size: int) -> Tokens:
     return Tokens(read, sum(map(len, whole)) - sum(map(len, prompts)))
 
 
+def tokens_of(stage: Stage, counted: dict[tuple, Tokens]) -> Tokens | None:
+    """What a stage goes over, once; none for what only moves weights, None where it was not counted."""
+    if stage.kind in ("init", "quantize") or (stage.kind == "teacher" and not stage.params["finetune"]):
+        return Tokens(0, 0)
+    if stage.kind == "evaluate":
+        return counted.get((stage.params["task"], stage.params["split"], stage.params["limit"]))
+    data = stage.params["data"]
+    parts = [counted.get((name, "train", data["limit"])) for name, _ in data["tasks"]]
+    return None if None in parts else Tokens(*map(sum, zip(*parts)))
+
+
+def epochs(stage: Stage) -> float:
+    """How often a stage goes over its questions."""
+    return (stage.params.get("finetune") or stage.params.get("training") or {}).get("epochs", 1)
+
+
 def flop(stage: Stage, facts: Facts, counted: dict[tuple, Tokens]) -> float | None:
     """What a stage takes, in FLOP; 0 for what only moves weights, None where sizes or tokens are not known."""
-    if stage.kind in ("init", "quantize") or (stage.kind == "teacher" and not stage.params["finetune"]):
-        return 0.0
+    tokens = tokens_of(stage, counted)
+    if tokens is None or not tokens.read:
+        return tokens and 0.0
     if stage.kind == "evaluate":
-        model, tokens = (
-            shape_of(stage.needs["model"], facts.plan),
-            counted.get(evaluated(stage)),
-        )
-        return _forward(model, tokens) + _written(model, tokens) if model and tokens else None
-    parts = [counted.get(key) for key in trained_on(stage)]
-    if None in parts:
-        return None
-    tokens = Tokens(sum(part.read for part in parts), sum(part.completions for part in parts))
+        model = shape_of(stage.needs["model"], facts.plan)
+        return model and _forward(model, tokens) + _written(model, tokens)
     teacher = shape_of(stage.needs["teacher"], facts.plan) if "teacher" in stage.needs else None
     if stage.kind in ("states", "completions"):
         return teacher and _forward(teacher, tokens) + (_written(teacher, tokens) if stage.kind == "completions" else 0)
     model = shape_of(stage, facts.plan)
     if model is None:
         return None
-    steps = stage.params["finetune"] if stage.kind == "teacher" else stage.params["training"]
     total = 3 * (_forward(model, tokens) + _head(model, tokens))
     method = stage.params.get("method", {})
     if teacher:
@@ -136,18 +145,7 @@ def flop(stage: Stage, facts: Facts, counted: dict[tuple, Tokens]) -> float | No
         total += writes * (_written(model, tokens) + _forward(teacher, tokens))
         total += 0 if "states" in stage.needs else (1 - writes) * _forward(teacher, tokens)
         total += total / 2 if method.get("sampling") == "pair" else 0
-    return steps["epochs"] * total
-
-
-def evaluated(stage: Stage) -> tuple:
-    """Which of `count`'s numbers an evaluation's are."""
-    return stage.params["task"], stage.params["split"], stage.params["limit"]
-
-
-def trained_on(stage: Stage) -> list[tuple]:
-    """Which of `count`'s numbers are those of a stage that goes over training questions."""
-    data = stage.params["data"]
-    return [(name, "train", data["limit"]) for name, _ in data["tasks"]]
+    return epochs(stage) * total
 
 
 def _forward(shape: dict[str, int], tokens: Tokens) -> float:

@@ -39,10 +39,14 @@ class Planned:
     def recipe(self) -> Recipe:
         return self.run.recipe
 
+    @property
+    def tried(self) -> list[Stage]:
+        """The trials' trainings and evaluations, each training before its own."""
+        return [stage for trial in self.trials for stage in (trial.train, *trial.scored)]
+
     def stages(self) -> list[Stage]:
         """All of them, trials among them."""
-        trials = [stage for trial in self.trials for stage in (trial.train, *trial.scored)]
-        return with_needs([*trials, *make_plan(self.recipe, self.facts.plan, self.rates)])
+        return with_needs([*self.tried, *make_plan(self.recipe, self.facts.plan, self.rates)])
 
 
 def distill(recipe: Recipe, dry_run: bool, console, executor: Executor | None = None) -> list[dict[str, Any]]:
@@ -71,7 +75,7 @@ def plan_runs(runs: list[Run], store: Store, console, dry_run: bool) -> list[Pla
                 problems += [(run.recipe.name, problem) for problem in facts.problems()]
                 continue
             this = Planned(run, facts, make_trials(run.recipe, facts.plan))
-            if all(_known(store, stage) for trial in this.trials for stage in (trial.train, *trial.scored)):
+            if all(_known(store, stage) for stage in this.tried):
                 this.rates, this.selections = choose(run.recipe, this.trials, store)
             planned.append(this)
         if not problems:
@@ -109,11 +113,7 @@ def carry_out(planned: list[Planned], store: Store, console, executor: Executor 
     tried = {trial.train.key for this in planned for trial in this.trials}
     if tried:
         run(
-            (
-                Job(stage, this.recipe)
-                for this in planned
-                for stage in with_needs(s for trial in this.trials for s in (trial.train, *trial.scored))
-            ),
+            (Job(stage, this.recipe) for this in planned for stage in with_needs(this.tried)),
             lambda job: job.stage.key in tried,
         )
         for this in planned:

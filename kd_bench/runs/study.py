@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kd_bench.runs.cost import count, evaluated, flop, trained_on, training_rate
+from kd_bench.runs.cost import count, epochs, flop, tokens_of, training_rate
 from kd_bench.runs.distill import Planned, carry_out, plan_runs
 from kd_bench.runs.estimate import describe
 from kd_bench.runs.execute import Executor
@@ -73,17 +73,9 @@ def preview(planned: list[Planned], store: Store, device: str, progress) -> list
 
 
 def read(stage: Stage, counted: dict) -> int | None:
-    """Distinct tokens that a stage reads."""
-    if stage.kind in ("init", "quantize") or (stage.kind == "teacher" and not stage.params["finetune"]):
-        return 0
-    if stage.kind == "evaluate":
-        found = counted.get(evaluated(stage))
-        return found and found.read
-    parts = [counted.get(key) for key in trained_on(stage)]
-    if None in parts:
-        return None
-    steps = (stage.params["finetune"] if stage.kind == "teacher" else stage.params.get("training")) or {}
-    return round(sum(part.read for part in parts) * steps.get("epochs", 1))
+    """Distinct tokens that a stage reads, in all its epochs."""
+    tokens = tokens_of(stage, counted)
+    return tokens and round(tokens.read * epochs(stage))
 
 
 def _sum(values) -> float | None:

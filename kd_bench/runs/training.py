@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,13 @@ from kd_bench.errors import UserError
 from kd_bench.harness.examples import longest_answer, stop_string
 from kd_bench.models.lora import add_lora, merge_lora
 from kd_bench.models.vocabulary import shared_vocabulary
-from kd_bench.recipe_method import SAMPLING_SETTINGS, SETTINGS, SFT
+from kd_bench.recipe_method import SETTINGS, SFT
 from kd_bench.runs.context import Context
 from kd_bench.runs.plan import Stage
 from kd_bench.runs.records import TRAINING, model_folder
 from kd_bench.runs.tokens import training_tokens, validation_tokens
 
 COMPLETIONS = "completions"  # the sub-folder of answers that the teacher wrote
-_COMMON = ("name", "completions", "sampling", "lmbda", *SAMPLING_SETTINGS)
 
 
 def finetune_teacher(model, tokenizer, stage: Stage, out: Path, context: Context):
@@ -43,7 +43,7 @@ def train_student(model, tokenizer, stage: Stage, inputs: dict[str, Path], out: 
         if method.get("sampling") == "adaptive":
             how["validation"] = validation_tokens(context, stage.params["validation"], model, tokenizer)
         if method.get("sampling") == "pair":
-            how |= {"beta": method["contrast"], "student_loss": _with(loss, "skew_reverse_kl")}
+            how |= {"beta": method["contrast"], "student_loss": replace(loss, divergence="skew_reverse_kl")}
     return _fit(model, tokenizer, loss, stage.params["training"], stage, out, context, inputs.get("completions"), **how)
 
 
@@ -66,12 +66,6 @@ def _loss(method, model, tokenizer, inputs, how: dict[str, Any], context: Contex
         shared_vocabulary(teachers, tokenizer, rows, model.get_output_embeddings().out_features),
         method["teacher_noise"],
     )
-
-
-def _with(loss: Loss, divergence: str) -> Loss:
-    from dataclasses import replace
-
-    return replace(loss, divergence=divergence)
 
 
 def _fit(
