@@ -12,10 +12,26 @@ from kd_bench.models.source import GGUF_MISSING, Source, check_model, locate, mo
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["check_model", "load_model", "locate", "model_config", "model_fingerprint", "save_model", "unchecked"]
+__all__ = [
+    "check_model",
+    "device",
+    "load_model",
+    "locate",
+    "model_config",
+    "model_fingerprint",
+    "save_model",
+    "unchecked",
+]
 
 DTYPES = ("float32", "bfloat16", "float16", "auto")
 PROBE = "Straße nach Köln: “who built it?”  The naïve answer\n\twas 1874, 日本 🙂.\n\nAntwort: unanswerable"
+
+
+def device() -> str:
+    """Where models are run: the accelerator that torch finds, else the CPU."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def load_model(

@@ -27,7 +27,7 @@ def evaluate_model(
     """
     from kd_bench.harness.evaluate import backend_problem, evaluate, load_tasks
     from kd_bench.leaderboard.record import records_from_results, write_record
-    from kd_bench.models.load import DTYPES, check_model, load_model
+    from kd_bench.models.load import DTYPES, check_model, device, load_model
     from kd_bench.models.quantize import place
     from kd_bench.runs.environment import environment
     from kd_bench.runs.facts import task_fact
@@ -48,7 +48,7 @@ def evaluate_model(
         raise UserError("evaluate", problems)
 
     model, tokenizer = load_model(source, dtype=dtype, trust_remote_code=trust_remote_code)
-    place(model, _device())
+    place(model, device())
     results = evaluate(
         model,
         tokenizer,
@@ -78,12 +78,6 @@ def evaluate_model(
         if output is not None:
             write_record(output, record, samples)
     return rows(records, [None] * len(records))
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _name(source: str) -> str:

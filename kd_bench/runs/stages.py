@@ -18,7 +18,7 @@ from kd_bench.distill.divergences import forward_kl
 from kd_bench.distill.states import write_states
 from kd_bench.harness.evaluate import evaluate
 from kd_bench.harness.examples import longest_answer, stop_string
-from kd_bench.models.load import load_model, save_model
+from kd_bench.models.load import device, load_model, save_model
 from kd_bench.models.prune import block_influence, choose_layers, greedy_layers, keep_layers
 from kd_bench.models.quantize import place, quantized
 from kd_bench.runs.context import Context
@@ -39,11 +39,6 @@ def run_stage(stage: Stage, inputs: dict[str, Path], out: Path, context: Context
     disable_progress_bar()  # transformers' own and datasets': a bar a load would bury the run's
     disable_progress_bars()
     KINDS[stage.kind](stage, inputs, out, context)
-
-
-def device() -> str:
-    """Where models are run: the accelerator that torch finds, else the CPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _teacher(stage: Stage, inputs: dict[str, Path], out: Path, context: Context) -> None:

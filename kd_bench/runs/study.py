@@ -17,7 +17,7 @@ def study(found: Study, dry_run: bool, console, executor: Executor | None = None
     """Says what there is to do, and does it unless it is a dry run. Returns a row a kind of stage (`preview`) with
     dry_run, else a row a (run, model, task). Raises UserError with everything that is wrong, before anything is
     written."""
-    from kd_bench.runs.stages import device
+    from kd_bench.models.load import device
     from kd_bench.runs.summary import preview_table
 
     store = Store(found.root)
