@@ -1,6 +1,6 @@
 """The main job: everything that a recipe, or a study's recipes, say, from the facts to the records."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,16 @@ from kd_bench.study import Run
 
 @dataclass
 class Planned:
-    """A run with what is known of the world, its learning-rate trials, and, once those are done, what they chose."""
+    """A run with what is known of the world and its learning-rate trials; and, once those are done, what they chose and
+    the plan that makes its records, or, where all of a method's rates failed, the problem that it has none."""
 
     run: Run
     facts: Facts
     trials: list[Trial] = field(default_factory=list)
     rates: Chosen = field(default_factory=dict)
     selections: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    plan: list[Stage] | None = None
+    problem: UserError | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -47,6 +50,15 @@ class Planned:
     def stages(self) -> list[Stage]:
         """All of them, trials among them."""
         return with_needs([*self.tried, *make_plan(self.recipe, self.facts.plan, self.rates)])
+
+    def choose(self, store: Store) -> None:
+        """The rates, with all trials done or failed; and the plan."""
+        try:
+            self.rates, self.selections = choose(self.recipe, self.trials, store)
+        except UserError as error:
+            self.problem = error
+        else:
+            self.plan = make_plan(self.recipe, self.facts.plan, self.rates)
 
 
 def distill(recipe: Recipe, dry_run: bool, console, executor: Executor | None = None) -> list[dict[str, Any]]:
@@ -76,7 +88,7 @@ def plan_runs(runs: list[Run], store: Store, console, dry_run: bool) -> list[Pla
                 continue
             this = Planned(run, facts, make_trials(run.recipe, facts.plan))
             if all(_known(store, stage) for stage in this.tried):
-                this.rates, this.selections = choose(run.recipe, this.trials, store)
+                this.choose(store)
             planned.append(this)
         if not problems:
             for this in planned:
@@ -100,27 +112,49 @@ def _known(store: Store, stage: Stage) -> bool:
 
 
 def carry_out(planned: list[Planned], store: Store, console, executor: Executor | None = None) -> list[dict[str, Any]]:
-    """Makes everything of `planned` that is not done, the learning-rate trials first; writes the records."""
+    """Makes everything of `planned` that is not done, trials first; a run's records are written as soon as all of its
+    stages are there. Raises UserError at the end for the runs that have no plan."""
     from kd_bench.runs.environment import environment
 
     contexts = Contexts(store.root)
     for this in planned:
         contexts.of(this.recipe).tasks.update(this.facts.tasks)
+    rows: dict[int, list[dict[str, Any]]] = {}
+    listed: set[int] = set()
 
-    def run(jobs: Iterable[Job], tolerate=lambda job: False) -> None:
-        execute(jobs, store, console, executor=executor, tolerate=tolerate, made_with=environment, contexts=contexts)
+    def then(state: Mapping[str, str]) -> Iterator[Job]:
+        for number, this in enumerate(planned):
+            if not this.plan and not this.problem and all(state[stage.key] in _SETTLED for stage in this.tried):
+                this.choose(store)
+            if this.plan and number not in listed:
+                listed.add(number)
+                yield from (Job(stage, this.recipe) for stage in this.plan)
+            elif this.plan and number not in rows and all(state[stage.key] in _THERE for stage in this.plan):
+                with disk_errors(Path(this.recipe.leaderboard)):
+                    rows[number] = write_records(this, store)
 
-    tried = {trial.train.key for this in planned for trial in this.trials}
-    if tried:
-        run(
-            (Job(stage, this.recipe) for this in planned for stage in with_needs(this.tried)),
-            lambda job: job.stage.key in tried,
-        )
-        for this in planned:
-            this.rates, this.selections = choose(this.recipe, this.trials, store)
-    run(Job(stage, this.recipe) for this in planned for stage in make_plan(this.recipe, this.facts.plan, this.rates))
-    with console.status("writing records ..."), disk_errors(Path(planned[0].recipe.leaderboard)):
-        return [row for this in planned for row in write_records(this, store)]
+    execute(
+        (job for this in planned for job in _tried(this)),
+        store,
+        console,
+        executor=executor,
+        then=then,
+        expected=len({stage.key for this in planned for stage in this.stages()}),
+        made_with=environment,
+        contexts=contexts,
+    )
+    if failed := [this.problem for this in planned if this.problem]:
+        raise UserError(store.root.name, [f"{error.where}: {told}" for error in failed for told in error.problems])
+    return [row for number in sorted(rows) for row in rows[number]]
+
+
+_SETTLED = ("done", "failed", "skipped")  # of a trial
+_THERE = ("done", "not needed")
+
+
+def _tried(this: Planned) -> list[Job]:
+    trainings = {trial.train.key for trial in this.trials}
+    return [Job(stage, this.recipe, stage.key in trainings) for stage in with_needs(this.tried)]
 
 
 def _refused(recipe: Recipe, facts: Facts) -> list[str]:
@@ -162,7 +196,7 @@ def write_records(this: Planned, store: Store) -> list[dict[str, Any]]:
     from kd_bench.runs.summary import rows
 
     recipe, facts = this.recipe, this.facts
-    evaluations = [stage for stage in make_plan(recipe, facts.plan, this.rates) if stage.kind == "evaluate"]
+    evaluations = [stage for stage in this.plan or () if stage.kind == "evaluate"]
     both = recipe.evaluation.split == "both"
     validation = {}
     if both:

@@ -1,6 +1,6 @@
 """Runs the stages that are not done, each as soon as what it needs is there: here, in worker processes, or on Ray."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +51,8 @@ def execute(
     *,
     executor: Executor | None = None,
     run_stage: RunStage | None = None,
-    tolerate: Callable[[Job], bool] = lambda job: False,
+    then: Callable[[Mapping[str, str]], Iterable[Job]] = lambda state: (),
+    expected: int = 0,
     needs: Callable[[Job], dict[str, Any]] = lambda job: {},
     made_with: Callable[[], dict[str, Any]] | None = None,
     contexts: Contexts | None = None,
@@ -62,13 +63,15 @@ def execute(
     folder of what it needs}, folder to write into, context), by default `stages.run_stage`; the folder is the one a
     killed run of the same stage left, so that its checkpoints are there. It and made_with, which is kept with each
     stage, have to be functions of a module where other processes are to run them. needs: options of Ray's tasks for a
-    job. contexts: this process's, from a caller who has task objects already.
+    job. contexts: this process's, from a caller who has task objects already. then: asked at the start and after each
+    stage that was run, with {stage key: `Schedule.state`}, for jobs that are known only now; asked until it has none.
+    expected: how many stages there will be in all, to number them by.
 
-    A stage whose process is killed is tried again from its checkpoint, up to `schedule.RETRIES` times. Where `tolerate`
-    allows it, a training that diverged is kept in the store as failed, it is not tried again, and what depends on it is
-    skipped. Any other failure stops what is running and is raised; working folders stay, as on Ctrl-C. Damaged stages
-    are named, set aside and made again. Raises UserError also where another process has the run, the disk is full, or
-    the executor is not to be had.
+    A stage whose process is killed is tried again from its checkpoint, up to `schedule.RETRIES` times. Where its job
+    says that it may fail, a training that diverged is kept in the store as failed, it is not tried again, and what
+    depends on it is skipped. Any other failure stops what is running and is raised; working folders stay, as on Ctrl-C.
+    Damaged stages are named, set aside and made again. Raises UserError also where another process has the run, the
+    disk is full, or the executor is not to be had.
     """
     executor = executor or Executor()
     if run_stage is None:
@@ -78,12 +81,19 @@ def execute(
 
         run_stage = Launched(run_stage, executor.processes, executor.accelerate_config)
     with store.lock():
-        schedule = Schedule(jobs, store, console, tolerate)
+        schedule = Schedule(store, console, expected)
+        schedule.add(jobs)
+
+        def more() -> bool:
+            given = [*iter(lambda: schedule.add(then(schedule.state)), 0)]  # until it has none
+            return bool(given)
+
+        more()
         if not schedule.open():
             executor = Executor()  # to say so asks for no cluster
         root = store.root.absolute() if executor.kind == "ray" else store.root
         with closing(_pool(executor, root, needs, contexts or Contexts(store.root))) as pool:
-            schedule.run(pool, lambda job: Work(job, root, run_stage, made_with))
+            schedule.run(pool, lambda job: Work(job, root, run_stage, made_with), more)
         return schedule.there()
 
 

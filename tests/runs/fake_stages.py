@@ -4,6 +4,7 @@ import io
 import os
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
@@ -21,8 +22,8 @@ def stage(name: str, *needs: Stage, kind: str = "init", **params) -> Stage:
     return Stage(kind, name, {"name": name, **params}, {f"r{i}": need for i, need in enumerate(needs)})
 
 
-def jobs(*stages: Stage) -> list[Job]:
-    return [Job(some, RECIPE) for some in stages]
+def jobs(*stages: Stage, may_fail: Iterable[Stage] = ()) -> list[Job]:
+    return [Job(some, RECIPE, some in may_fail) for some in stages]
 
 
 def diamond() -> list[Stage]:

@@ -20,8 +20,8 @@ TWO = Executor(jobs=2)
 BOTH = pytest.mark.parametrize("executor", [Executor(), TWO], ids=["here", "workers"])
 
 
-def ran(store: Store, said, stages, **how):
-    return execute(jobs(*stages), store, said, run_stage=run_stage, **how)
+def ran(store: Store, said, stages, may_fail=(), **how):
+    return execute(jobs(*stages, may_fail=may_fail), store, said, run_stage=run_stage, **how)
 
 
 def test_workers_make_what_one_process_makes_and_only_once(tmp_path):
@@ -46,6 +46,32 @@ def test_stages_that_can_run_at_once_do(tmp_path):
     b, c = stage("b", first, meet=["c"]), stage("c", first, meet=["b"])  # each waits for the other to be there
     folders = ran(Store(tmp_path), console(), [first, b, c], executor=TWO)
     assert len(folders) == 3
+
+
+def test_what_becomes_known_to_do_runs_beside_what_was_known_before(tmp_path):
+    trial = stage("trial")
+    known, found = stage("known", meet=["found"]), stage("found", trial, meet=["known"])  # each waits for the other
+    seen = []
+
+    def then(state):
+        seen.append(dict(state))
+        return jobs(trial, found) if state[trial.key] == "done" and found.key not in state else []
+
+    said, store = console(), Store(tmp_path)
+    folders = ran(store, said, [trial, known], executor=TWO, then=then, expected=3)
+    assert folders == {some.key: store.path(some) for some in (trial, known, found)}
+    assert seen[0] == {trial.key: "to do", known.key: "to do"} and set(seen[-1].values()) == {"done"}
+    assert "3/3 init     found  done" in said.export_text()
+    said = console()
+    assert ran(store, said, [trial, known], then=then) == folders
+    assert said.export_text().count("done before") == 3
+
+
+def test_what_a_trial_may_fail_at_is_an_error_to_who_needs_it(tmp_path):
+    bad = stage("bad", fail="NaN")
+    then = iter([[], jobs(bad), []])
+    with pytest.raises(UserError, match="NaN"):
+        ran(Store(tmp_path), console(), [bad], may_fail=[bad], then=lambda state: next(then))
 
 
 def test_workers_print_into_their_log_and_not_on_the_terminal(tmp_path, capfd):
@@ -93,20 +119,16 @@ def test_a_failure_that_may_be_is_kept_and_skips_what_needs_it(tmp_path, executo
     mean = stage("mean", scored, other)
     for told, tries in (("failed, which may be", 1), ("failed before", 0)):
         said = console()
-        folders = ran(store, said, [bad, scored, other, mean], executor=executor, tolerate=is_bad)
+        folders = ran(store, said, [bad, scored, other, mean], executor=executor, may_fail=[bad])
         assert folders == {other.key: store.path(other)}
         text = said.export_text()
         assert f"{told}: training: lr 1.0: the loss is NaN" in text
         assert "skipped: it needs bad" in text and "skipped: it needs scored" in text
         assert text.count("starts") == tries * 2
     assert store.failed(bad) == "training: lr 1.0: the loss is NaN"
-    with pytest.raises(UserError, match="NaN"):  # who does not tolerate it has it tried again
+    with pytest.raises(UserError, match="NaN"):  # to whom it may not fail has it tried again
         ran(store, console(), [bad, scored], executor=executor)
     assert store.state(bad) == "partial"
-
-
-def is_bad(job):
-    return job.stage.name == "bad"
 
 
 def test_states_that_only_skipped_stages_need_are_not_made(tmp_path):
@@ -114,8 +136,8 @@ def test_states_that_only_skipped_stages_need_are_not_made(tmp_path):
     states = stage("teacher", kind="states")
     trained = stage("trained", states, bad, kind="train")
     store, said = Store(tmp_path), console()
-    ran(store, console(), [bad], tolerate=is_bad)
-    assert ran(store, said, [bad, states, trained], tolerate=is_bad) == {}
+    ran(store, console(), [bad], may_fail=[bad])
+    assert ran(store, said, [bad, states, trained], may_fail=[bad]) == {}
     assert "not needed" in said.export_text()
 
 

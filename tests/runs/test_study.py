@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from kd_bench.errors import UserError
 from kd_bench.leaderboard.record import read_results
 from kd_bench.recipe_files import put, read_yaml
 from kd_bench.runs.study import study
@@ -99,29 +100,45 @@ def test_the_preview_counts_stages_tokens_time_and_disk(small, tmp_path):
     assert fresh["all"]["bytes"] > 0
 
 
-def test_a_learning_rate_that_fails_is_recorded_and_stops_nothing(tmp_path):
-    save_tiny(tmp_path / "teacher", "llama", layers=3)
-    path = tmp_path / "small.yaml"
-    path.write_text(SMALL.format(folder=tmp_path))
-    only = ["grid={tasks: [[fictqa_kd_en_zeroshot]]}", "methods=[kd]", "seeds=[0]", "evaluation.limit=2"]
-    only += ["search.learning_rates=[1e-3, 0.99]", "training.scheduler=constant", "training.max_grad_norm=1e30"]
-    only += ["training.warmup_ratio=0.0", "training.epochs=12"]
-    import kd_bench.distill.trainer as trainer
+@pytest.fixture
+def diverging(tmp_path, monkeypatch):
+    """The file of a study whose trainings diverge at learning rates above 0.9."""
+    from kd_bench.distill.trainer import DistillTrainer
 
-    original = trainer.DistillTrainer._require_finite
+    original = DistillTrainer._require_finite
 
     def poisoned(self, value, what):
         original(self, value * float("nan") if self.args.learning_rate > 0.9 else value, what)
 
-    trainer.DistillTrainer._require_finite = poisoned
-    try:
-        study(load_study(path, only), False, QUIET)
-    finally:
-        trainer.DistillTrainer._require_finite = original
+    monkeypatch.setattr(DistillTrainer, "_require_finite", poisoned)
+    save_tiny(tmp_path / "teacher", "llama", layers=3)
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL.format(folder=tmp_path))
+    return path
+
+
+ONE_RUN = ["grid={tasks: [[fictqa_kd_en_zeroshot]]}", "methods=[kd]", "seeds=[0]", "evaluation.limit=2"]
+
+
+def test_a_learning_rate_that_fails_is_recorded_and_stops_nothing(tmp_path, diverging):
+    study(load_study(diverging, [*ONE_RUN, "search.learning_rates=[1e-3, 0.99]"]), False, QUIET)
     record = next(r for key, r in records(tmp_path).items() if key.model == "half-kd")
     good, bad = record.selection.trials
     assert good.score is not None and record.method["learning_rate"] == 1e-3
     assert bad.score is None and re.search("nan at step 1", bad.error)
+
+
+def test_a_run_whose_rates_all_failed_is_told_at_the_end_and_the_others_are_recorded(tmp_path, diverging):
+    rates = {"bad": "[0.98, 0.99]", "good": "[1e-3, 0.99]"}
+    runs = [f"{{search.learning_rates: {some}, label: {label}}}" for label, some in rates.items()]
+    for _ in range(2):
+        with pytest.raises(UserError) as told:
+            study(load_study(diverging, [*ONE_RUN, f"runs=[{', '.join(runs)}]"]), False, QUIET)
+        assert told.value.where == "small"
+        said = [problem.partition("; ")[0] for problem in told.value.problems]
+        failed = "small.bad-fictqa_kd_en_zeroshot: search: half-{}: every learning rate failed"
+        assert said == [failed.format("sft"), failed.format("kd")]
+        assert {key.run for key in records(tmp_path)} == {"small.good-fictqa_kd_en_zeroshot"}
 
 
 @pytest.mark.parametrize(("name", "architecture"), [("qwen", "qwen2"), ("pythia", "gpt_neox")])

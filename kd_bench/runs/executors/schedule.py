@@ -27,62 +27,72 @@ class Pool(Protocol):
 
 
 class Schedule:
-    """The stages of `jobs`, once each. state: Store.state's words, and running, skipped or not needed."""
+    """The stages of the jobs that were added, once each. state: {key: Store.state's words, or running, skipped, not
+    needed}. expected: how many there will be in the end, as far as the caller can tell."""
 
-    def __init__(self, jobs: Iterable[Job], store: Store, console, tolerate: Callable[[Job], bool]):
-        self.store, self.console = store, console
+    def __init__(self, store: Store, console, expected: int = 0):
+        self.store, self.console, self.expected = store, console, expected
         self.jobs: dict[str, Job] = {}
-        self.tolerated: dict[str, bool] = {}
-        for job in jobs:
-            key = job.stage.key
-            self.jobs.setdefault(key, job)
-            # Who needs it for itself, and not as one trial of many, has to hear of its failure.
-            self.tolerated[key] = self.tolerated.get(key, True) and tolerate(job)
-        self.needs = {key: [need.key for need in job.stage.needs.values()] for key, job in self.jobs.items()}
-        self.users: dict[str, list[str]] = {key: [] for key in self.jobs}
-        for key, needs in self.needs.items():
-            for need in needs:
-                self.users.setdefault(need, []).append(key)
-        self.state = {key: store.state(job.stage) for key, job in self.jobs.items()}
+        self.state: dict[str, str] = {}
+        self.waiting: list[str] = []
+        self.needs: dict[str, list[str]] = {}
+        self.users: dict[str, list[str]] = {}
+        self.may_fail: dict[str, bool] = {}
         self.died: Counter[str] = Counter()
-        width = len(str(len(self.jobs)))
-        self.labels = {
-            key: f"[dim]{number:>{width}}/{len(self.jobs)}[/dim] {job.stage.kind:<8} {job.stage.name}{_rate(job)}"
-            for number, (key, job) in enumerate(self.jobs.items(), start=1)
-        }
 
-        for key in [*self.jobs, *self.jobs]:  # twice: states are not needed where all that needs them is skipped
+    def add(self, jobs: Iterable[Job]) -> int:
+        """Each after what it needs; equal stages are one. Returns how many it was given."""
+        count = 0
+        for job in jobs:
+            count += 1
+            key = job.stage.key
+            # Who needs it for itself, and not as one trial of many, has to hear of its failure.
+            self.may_fail[key] = self.may_fail.get(key, True) and job.may_fail
+            if key not in self.jobs:
+                self.jobs[key] = job
+                self.needs[key] = [need.key for need in job.stage.needs.values()]
+                for need in self.needs[key]:
+                    self.users.setdefault(need, []).append(key)
+            if self.state.get(key, "skipped") in ("failed", "skipped", "not needed"):  # new, or needed after all
+                self.state[key] = self.store.state(job.stage)
+                if key not in self.waiting:
+                    self.waiting.append(key)
+        for key in [*self.waiting, *self.waiting] if count else ():  # twice: what needs states comes after them
             self._judge(key)
+        return count
 
     def open(self) -> bool:
         """Whether anything is to be run."""
         return any(s not in ("done", "skipped", "not needed") and not self._gone(key) for key, s in self.state.items())
 
-    def run(self, pool: Pool, work_of: Callable[[Job], Work]) -> None:
-        """Until nothing is left to do. Raises the first error that is not tolerated; the caller closes the pool."""
-        waiting = list(self.jobs)
-        while waiting or pool.running:
-            waiting = self._start_what_can(waiting, pool, work_of)
-            if not pool.running:
+    def run(self, pool: Pool, work_of: Callable[[Job], Work], more: Callable[[], bool]) -> None:
+        """Until nothing is left to do; `more` is called after each stage that was run, and may add jobs: whether it
+        did. Raises the first error that may not be; the caller closes the pool."""
+        while self.waiting or pool.running:
+            self._start_what_can(pool, work_of)
+            if pool.running:
+                self._end(pool, *pool.wait())
+                more()
+            elif not more():
                 return
-            self._end(pool, *pool.wait())
 
     def there(self) -> dict[str, Path]:
         return {key: self.store.path(job.stage) for key, job in self.jobs.items() if self.state[key] == "done"}
 
-    def _start_what_can(self, waiting: list[str], pool: Pool, work_of: Callable[[Job], Work]) -> list[str]:
-        """The keys that still wait. What is settled already is told in its place in the order."""
+    def _start_what_can(self, pool: Pool, work_of: Callable[[Job], Work]) -> None:
+        """What is settled already is told in its place in the order."""
         left = []
-        for number, key in enumerate(waiting):
+        for number, key in enumerate(self.waiting):
             if not pool.room():
-                return left + waiting[number:]
+                left += self.waiting[number:]
+                break
             if self._settled(key):
                 continue
             if all(self.state.get(need, "done") == "done" for need in self.needs[key]):
                 self._start(key, pool, work_of(self.jobs[key]))
             else:
                 left.append(key)
-        return left
+        self.waiting = left
 
     def _settled(self, key: str) -> bool:
         """Whether there is nothing to run; then says why."""
@@ -113,7 +123,7 @@ class Schedule:
 
     def _gone(self, key: str) -> bool:
         state = self.state.get(key)
-        return state == "skipped" or (state == "failed" and self.tolerated[key])
+        return state == "skipped" or (state == "failed" and self.may_fail[key])
 
     def _start(self, key: str, pool: Pool, work: Work) -> None:
         stage = work.job.stage
@@ -134,7 +144,7 @@ class Schedule:
         if outcome.seconds is not None:
             self.state[key] = "done"
             self._say(key, f"[green]done[/green]{_took(outcome.seconds)}")
-        elif outcome.problem is not None and outcome.problem[0] == DIVERGED and self.tolerated[key]:
+        elif outcome.problem is not None and outcome.problem[0] == DIVERGED and self.may_fail[key]:
             error = UserError(*outcome.problem)
             with disk_errors(self.store.root):
                 self.store.fail(stage, error)
@@ -164,7 +174,9 @@ class Schedule:
 
     def _say(self, key: str, text: str) -> None:
         # console.print: a live display would fight with the progress bars of trainer and evaluator below it.
-        self.console.print(f"{self.labels[key]}  {text}")
+        job, total = self.jobs[key], max(self.expected, len(self.jobs))
+        number = f"{list(self.jobs).index(key) + 1:>{len(str(total))}}/{total}"
+        self.console.print(f"[dim]{number}[/dim] {job.stage.kind:<8} {job.stage.name}{_rate(job)}  {text}")
 
 
 def _rate(job: Job) -> str:

@@ -16,10 +16,12 @@ RunStage = Callable[[Stage, dict[str, Path], Path, Context], None]
 
 
 class Job(NamedTuple):
-    """A stage, and a recipe that it belongs to: recipes of one study share the stages whose keys are equal."""
+    """A stage, and a recipe that it belongs to: recipes of one study share the stages whose keys are equal. may_fail: a
+    training that diverges is no error, being one trial of many."""
 
     stage: Stage
     recipe: Recipe
+    may_fail: bool = False
 
 
 class Work(NamedTuple):
