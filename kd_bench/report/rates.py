@@ -43,7 +43,7 @@ def section(study: Study) -> list[str | Plot] | str:
     if not found:
         return ABSENT
     rates = sorted({trial.learning_rate for some in found for trial in some.selection.trials})
-    lines, remarks, failed = [], [], defaultdict(list)
+    lines, failed, ends = [], defaultdict(list), defaultdict(list)
     for run, model, selection, best in found:
         trials = {trial.learning_rate: trial for trial in selection.trials}
         lines.append(
@@ -59,8 +59,11 @@ def section(study: Study) -> list[str | Plot] | str:
             if trial.score is None:
                 failed[trial.learning_rate, trial.error or "no reason was kept"].append(who)
         if best and len(trials) > 1 and best.learning_rate in (min(trials), max(trials)):
-            end = "lowest" if best.learning_rate == min(trials) else "highest"
-            remarks.append(f"{who} did best at the {end} rate tried, so a better one may lie beyond it.")
+            ends["lowest" if best.learning_rate == min(trials) else "highest"].append(who)
+    remarks = [
+        f"Best at the {end} rate tried, so that a better one may lie beyond it: {listed(own)}."
+        for end, own in sorted(ends.items(), reverse=True)
+    ]
     remarks += [f"Failed at {rate:g}: {listed(own)}: {escape(why)}." for (rate, why), own in sorted(failed.items())]
     metrics = ", ".join(sorted({metric_name(some.selection.metric) for some in found}))
     asked = sorted({some.selection.questions for some in found})
@@ -109,8 +112,9 @@ def drawn(study: Study, found: list[Searched]) -> Plot:
             if best:
                 ring = {"markersize": 11, "markerfacecolor": "none", "linestyle": "none"}
                 axes.plot([best.learning_rate], [100 * best.score], marker="o", color=color, **ring)
-            level = [0.04] * len(failed)
-            axes.plot(failed, level, "x", color=color, transform=axes.get_xaxis_transform(), clip_on=False)
+            if failed:  # a line without points has a place all the same, at the figure's corner, and takes its room
+                level = [0.04] * len(failed)
+                axes.plot(failed, level, "x", color=color, transform=axes.get_xaxis_transform(), clip_on=False)
         value_ticks(axes, rates, log=True)
         axes.set_xlabel("learning rate")
         axes.set_ylabel(f"{metric_name(panels[names[number]][0].selection.metric)}, %")

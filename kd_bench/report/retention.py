@@ -1,7 +1,8 @@
 """What students keep of their teacher above the floor, against how much smaller they are."""
 
 from kd_bench.leaderboard.cells import metric_name, resized, share
-from kd_bench.leaderboard.escape import code, grid
+from kd_bench.leaderboard.escape import code, escape, grid
+from kd_bench.leaderboard.ranking import retention_notes
 from kd_bench.leaderboard.rows import NOT_STUDENTS, Row, Table
 from kd_bench.leaderboard.statistics import Estimate
 from kd_bench.report.draw import Plot, dodged, error_bars, looks, plot, zero_line
@@ -34,6 +35,10 @@ def section(study: Study) -> list[str | Plot] | str:
     ]
     headers = ["Task", "Student", "Parameters", "Score", "Above floor", "Of teacher"]
     parts = [TITLE, READING, grid(lines, headers, left=2)]
+    notes = dict.fromkeys(
+        note for table, _ in found for note in retention_notes(study.rows(table), table.floor, table.headline)
+    )
+    parts += ["\n".join(f"- {escape(note)}" for note in notes)] if notes else []
     sized = [(table, own) for table, rows in found if (own := [row for row in rows if row.fewer is not None])]
     return [*parts, drawn(study, sized)] if sized else parts
 

@@ -1,12 +1,13 @@
 """The numbers of a report against other ways to compute them."""
 
+import warnings
 from math import sqrt
 from statistics import fmean, stdev, variance
 
 import pytest
 from scipy.stats import t
 
-from kd_bench.leaderboard.schema import Result
+from kd_bench.leaderboard.schema import Result, Selection
 from kd_bench.leaderboard.statistics import Estimate
 from kd_bench.report.build import files
 from kd_bench.report.draws import components
@@ -142,6 +143,30 @@ def test_the_chosen_rate_is_bold_and_a_failed_one_named(toy, report):
     row = table_after(markdown, "## Learning rates")[0]
     assert (row["0.0001"], row["0.0003"], row["0.01"]) == ("50.0", "**62.5**", "failed")
     assert "the loss became nan at step 12" in markdown
+
+
+def test_rates_none_of_which_failed_fill_their_panels():
+    trials = [{"learning_rate": rate, "score": score} for rate, score in ((1e-4, 0.5), (3e-4, 0.625))]
+    selection = {"metric": "f1", "split": "validation", "questions": 40, "seed": 0, "trials": trials}
+    students = [r for r in made.study(seeds=(0,)) if r.record.selection]
+    results = [
+        Result(r.record.model_copy(update={"selection": Selection.model_validate(selection)}), r.samples)
+        for r in students
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of axes that shrink to nothing
+        markdown = files(study_of(results))["report.md"]
+    told = next(line for line in markdown.splitlines() if "Best at the highest rate tried" in line)
+    assert told.startswith("- Best at") and told.endswith(" and 9 more.") and told.count("`12l-") == 3
+    assert "lowest rate" not in markdown
+
+
+def test_what_is_kept_has_no_interval_under_a_teacher_too_close_to_the_floor():
+    students = [r for r in made.study() if r.record.model.name != "teacher"]
+    weak = [made.record(run, "teacher", shots, None, 0.36) for shots, run in ((0, "zeroshot"), (1, "oneshot"))]
+    markdown = files(study_of([*weak, *students]))["report.md"]
+    assert "too close to the floor" in markdown.partition("## What is kept")[2]
+    assert "too close to the floor" not in files(study_of(made.study()))["report.md"]
 
 
 def test_one_shot_gain_is_paired_by_question_over_common_seeds(toy):
