@@ -167,7 +167,7 @@ def submit(
 
 @app.command(
     epilog=examples(
-        "kd-bench compare 24l-forward_kl 24l-sft",
+        "kd-bench compare 24l-reverse_kl 24l-forward_kl",
         "kd-bench compare smollm2_squad/24l-sft teacher --tasks squad_kd_zeroshot --metric em --examples 10",
     )
 )
