@@ -37,8 +37,8 @@ seed, other passages only.
   were measured on all of them. It is undefined where the teacher itself is not clearly above the floor.
 - **Rank**: the best student is 1, and so is every student that a test can't tell apart from it (paired by passage,
   corrected by Holm's method for testing all pairs, 5 %); the best of the rest is 2, and so on. Within a rank the
-  smaller is the better buy and stands first. **◆** marks the students that no other beats or equals in both size and
-  retention.
+  smaller is the better buy and stands first. What has no interval, as under a teacher too close to the floor, has no
+  rank. **◆** marks the students that no other beats or equals in both size and retention.
 - **Of teacher** is the plain ratio, student / teacher. Most papers report it; where the floor is high, always
   abstaining may "keep" 80 % of a teacher by it.
 - **F1, answerable** is over the questions that have an answer; in brackets, its ratio to the teacher's. It can't be had

@@ -161,7 +161,8 @@ def row(key: tuple[str, str], everything: Models, measured: Models, headline: st
         above_floor=above or UNDEFINED,
         answerable_kept=answerable_kept,
         fewer=fewer,
-        standing=standing(mine, teacher, headline, floor) if above and above.value is not None and not saw else None,
+        # A ratio without an interval, as under a teacher too close to the floor, can be told apart from nothing.
+        standing=standing(mine, teacher, headline, floor) if above and above.low is not None and not saw else None,
     )
 
 
@@ -231,7 +232,7 @@ def retention_notes(rows: list[Row], floor: Floor | None, headline: str) -> list
             notes.append(f"The {whose} is not clearly above the floor: what is kept of nothing is undefined.")
         elif teacher.above_floor.value is not None and teacher.above_floor.low is None:
             notes.append(
-                f"No intervals for the students of the {whose}: the questions' scores are not kept, come from"
-                " one passage, or put the teacher too close to the floor for a ratio to its lead to have one."
+                f"No intervals for the students of the {whose}, and so no ranks: the questions' scores are not kept,"
+                " come from one passage, or put the teacher too close to the floor for a ratio to its lead to have one."
             )
     return notes

@@ -3,6 +3,7 @@ nothing."""
 
 import copy
 import json
+import re
 import shutil
 from urllib.parse import urlencode
 
@@ -144,6 +145,15 @@ def test_one_task_has_floor_teacher_scores_and_intervals(opened, data):
     assert above.startswith("67 %") and f"[{100 * row['above_floor']['low']:.0f}, " in above
     assert "±" in page.locator(cell.format(5, "score")).inner_text()
     assert "8 questions" in page.locator("#about").inner_text()
+
+
+def test_the_deviation_between_seeds_is_read_in_full(opened):
+    seeds = [squad(scores, "good", seed=seed) for seed, scores in enumerate((GOOD, POOR))]
+    page = opened(as_data([squad(TEACHER, "teacher", "teacher"), *seeds]))
+    for field in ("score", "metric0"):
+        cell = page.locator(f"#table .tabulator-row:nth-child(3) [tabulator-field={field}]")
+        assert re.fullmatch(r"\d\d\.\d ± \d+\.\d\s*sd \d+\.\d", cell.inner_text())
+        assert cell.evaluate("cell => cell.scrollWidth <= cell.clientWidth")
 
 
 def test_sorts_by_click_and_by_key_with_the_undefined_last(opened, data):

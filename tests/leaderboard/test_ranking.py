@@ -180,6 +180,24 @@ def test_who_trained_on_the_questions_is_shown_and_not_ranked():
     ]
 
 
+def test_a_ratio_without_an_interval_is_shown_and_not_ranked():
+    """Of six passages two leave the teacher below the floor, so that some bootstrap draw does."""
+    barely, better = [0.8, 1.0] * 4 + [0.0, 0.92] * 2, [0.9, 1.0] * 6
+
+    def made(scores, name, role="distilled", **changes):
+        told = lines(scores, answerable=[True, False] * 6)
+        return result(told, name, role, floor=FLOOR, **changes)
+
+    weak = {"provenance__run": "weak"}
+    results = [made(better, "teacher", "teacher"), made(barely, "student")]
+    (table,) = tables([*results, made(barely, "teacher", "teacher", **weak), made(better, "student", **weak)])
+    students = {row.run: row for row in table.rows if row.name == "student"}
+    assert students["weak"].above_floor.value > 1 and students["weak"].above_floor.low is None
+    assert (students["weak"].rank, students["weak"].efficient) == (None, {})
+    assert students["run"].rank == 1 and students["run"].efficient["parameters"]
+    assert [note for note in table.notes if "no ranks" in note and "'weak'" in note]
+
+
 def test_the_floor_is_known_a_question_at_a_time_where_it_abstains():
     """Draws with more questions without an answer raise student, teacher and floor: the interval is narrower."""
     teacher = [1.0 if i % 4 else 0.0 for i in range(80)]

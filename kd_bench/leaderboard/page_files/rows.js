@@ -38,10 +38,18 @@ function kept(estimate) {
   return estimate.value == null ? MISSING : `${percent(estimate.value, 0)} %${interval(estimate.low, estimate.high)}`;
 }
 
-function scored(measure) {
+function withError(measure) {
   if (!measure) return MISSING;
-  const spread = measure.std == null ? "" : ` (sd ${percent(measure.std)})`;
-  return percent(measure.value) + (measure.stderr == null ? "" : ` ± ${percent(measure.stderr)}`) + spread;
+  return percent(measure.value) + (measure.stderr == null ? "" : ` ± ${percent(measure.stderr)}`);
+}
+
+function spread(measure) {
+  return measure?.std == null ? "" : `sd ${percent(measure.std)}`;
+}
+
+function scored(measure) {
+  const between = spread(measure);
+  return withError(measure) + (between && ` (${between})`);
 }
 
 function millions(number) {

@@ -112,7 +112,7 @@ function columns() {
       field: "score",
       minWidth: 100,
       ...numbers,
-      formatter: words(headlineScore),
+      formatter: scoreCell(headlineMeasure, headlineName),
     },
     {
       title: "Of teacher",
@@ -127,16 +127,29 @@ function columns() {
       field: `metric${i}`,
       minWidth: 110,
       ...numbers,
-      formatter: words((row) => scored(row.raw.scores?.[metric])),
+      formatter: scoreCell((row) => row.raw.scores?.[metric]),
     })),
   ];
   return all.map((column) => ({ ...column, visible: shown(column.field) }));
 }
 
+function headlineMeasure(row) {
+  return row.table == null ? null : row.raw.scores?.[DATA.tables[row.table].headline];
+}
+
+function headlineName(row) {
+  return HEADLINE || row.score == null ? "" : ` ${metricName(DATA.tables[row.table].headline)}`;
+}
+
 function headlineScore(row) {
-  if (row.table == null) return MISSING;
-  const { headline } = DATA.tables[row.table];
-  return scored(row.raw.scores[headline]) + (HEADLINE || row.score == null ? "" : ` ${metricName(headline)}`);
+  return scored(headlineMeasure(row)) + headlineName(row);
+}
+
+function scoreCell(measureOf, after = () => "") {
+  return cellOf((row) => {
+    const measure = measureOf(row);
+    return twoLines(withError(measure) + after(row), spread(measure));
+  });
 }
 
 // What would be the same in every row, or stand in none, is left out.
