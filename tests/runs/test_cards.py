@@ -1,3 +1,6 @@
+from collections import defaultdict
+from statistics import fmean
+
 import pytest
 from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
@@ -48,25 +51,28 @@ def test_two_prompts_of_one_data_set_stay_two_results():
 
 
 def test_every_score_of_the_committed_records_comes_back_from_the_hubs_parser():
-    results, _ = read_results(ROOT / "leaderboard" / "results")
-    found = tables(results)
-    names = {result.record.model.name for result in results}
-    assert names
-    for name in names:
-        data = ModelCard(card(found, name)).data  # raises for a model-index that is not the hub's
-        read = {(r.dataset_name, r.metric_name): r for r in data.eval_results}
-        assert len(read) == len(data.eval_results)  # none is folded into another
-        assert {key: r.metric_value for key, r in read.items()} == {
-            (record.task.name, metric): round(score.value, 6)
-            for record, _ in results
-            if record.model.name == name
-            for metric, score in record.scores.items()
-        }
-        for r in data.eval_results:
-            assert (r.task_type, r.dataset_type) == ("question-answering", "rajpurkar/squad_v2")
-            assert r.verified is False and type(r.metric_value) is float and r.source_name is None
-        index = eval_results_to_model_index(data.model_name, data.eval_results)
-        assert model_index_to_eval_results(index) == (f"smollm2_squad/{name}", data.eval_results)
+    runs = defaultdict(list)
+    for result in read_results(ROOT / "leaderboard" / "results")[0]:
+        runs[result.record.provenance.run].append(result)
+    assert runs
+    for run, results in runs.items():
+        found = tables(results)
+        for name in {result.record.model.name for result in results}:
+            data = ModelCard(card(found, name)).data  # raises for a model-index that is not the hub's
+            read = {(r.dataset_name, r.metric_name): r for r in data.eval_results}
+            assert len(read) == len(data.eval_results)  # none is folded into another
+            scores = defaultdict(list)  # a seed each
+            for record, _ in results:
+                for metric, score in record.scores.items() if record.model.name == name else ():
+                    scores[record.task.name, metric].append(score.value)
+            assert {key: r.metric_value for key, r in read.items()} == {
+                key: pytest.approx(fmean(seeds), abs=1e-6) for key, seeds in scores.items()
+            }
+            for r in data.eval_results:
+                assert (r.task_type, r.dataset_type) == ("question-answering", "rajpurkar/squad_v2")
+                assert r.verified is False and type(r.metric_value) is float and r.source_name is None
+            index = eval_results_to_model_index(data.model_name, data.eval_results)
+            assert model_index_to_eval_results(index) == (f"{run}/{name}", data.eval_results)
 
 
 def test_a_name_that_is_yaml_comes_back_as_it_was():
