@@ -6,7 +6,7 @@ from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
 from kd_bench.errors import UserError
-from kd_bench.leaderboard.ranking import tables
+from kd_bench.leaderboard.ranking import by_model, tables
 from kd_bench.leaderboard.record import read_results
 from kd_bench.runs.cards import card, push, write_cards
 from tests.conftest import ROOT
@@ -51,28 +51,24 @@ def test_two_prompts_of_one_data_set_stay_two_results():
 
 
 def test_every_score_of_the_committed_records_comes_back_from_the_hubs_parser():
-    runs = defaultdict(list)
-    for result in read_results(ROOT / "leaderboard" / "results")[0]:
-        runs[result.record.provenance.run].append(result)
-    assert runs
-    for run, results in runs.items():
-        found = tables(results)
-        for name in {result.record.model.name for result in results}:
-            data = ModelCard(card(found, name)).data  # raises for a model-index that is not the hub's
-            read = {(r.dataset_name, r.metric_name): r for r in data.eval_results}
-            assert len(read) == len(data.eval_results)  # none is folded into another
-            scores = defaultdict(list)  # a seed each
-            for record, _ in results:
-                for metric, score in record.scores.items() if record.model.name == name else ():
-                    scores[record.task.name, metric].append(score.value)
-            assert {key: r.metric_value for key, r in read.items()} == {
-                key: pytest.approx(fmean(seeds), abs=1e-6) for key, seeds in scores.items()
-            }
-            for r in data.eval_results:
-                assert (r.task_type, r.dataset_type) == ("question-answering", "rajpurkar/squad_v2")
-                assert r.verified is False and type(r.metric_value) is float and r.source_name is None
-            index = eval_results_to_model_index(data.model_name, data.eval_results)
-            assert model_index_to_eval_results(index) == (f"{run}/{name}", data.eval_results)
+    models = by_model(read_results(ROOT / "leaderboard" / "results")[0])
+    assert models
+    for (run, name), results in models.items():
+        data = ModelCard(card(tables(results), name)).data  # raises for a model-index that is not the hub's
+        read = {(r.dataset_name, r.metric_name): r for r in data.eval_results}
+        assert len(read) == len(data.eval_results)  # none is folded into another
+        seeds = defaultdict(list)
+        for record, _ in results:
+            for metric, score in record.scores.items():
+                seeds[record.task.name, metric].append(score.value)
+        assert {key: r.metric_value for key, r in read.items()} == {
+            key: round(fmean(values), 6) for key, values in seeds.items()
+        }
+        for r in data.eval_results:
+            assert (r.task_type, r.dataset_type) == ("question-answering", "rajpurkar/squad_v2")
+            assert r.verified is False and type(r.metric_value) is float and r.source_name is None
+        index = eval_results_to_model_index(data.model_name, data.eval_results)
+        assert model_index_to_eval_results(index) == (f"{run}/{name}", data.eval_results)
 
 
 def test_a_name_that_is_yaml_comes_back_as_it_was():
