@@ -8,6 +8,7 @@ from kd_bench.leaderboard.cells import metric_name
 from kd_bench.leaderboard.escape import code, escape, grid, millions, percent
 from kd_bench.leaderboard.paired import change, mean_score
 from kd_bench.leaderboard.ranking import headline_of
+from kd_bench.leaderboard.rows import Row
 from kd_bench.leaderboard.schema import Model, Result
 from kd_bench.leaderboard.statistics import Estimate
 from kd_bench.report.draw import Plot, dodged, error_bars, looks, plot, size_axis, zero_line
@@ -40,9 +41,9 @@ def gains(study: Study) -> list[Gain]:
     found = []
     for shots in groups.values():
         for zero, one in product(shots[0], shots[1]):
-            known = {(row.name, study.variants[row.run]): row for row in study.rows(one)}
+            known = {_which(study, row): row for row in study.rows(one)}
             for row in study.rows(zero):
-                other = known.get((row.name, study.variants[row.run]))
+                other = known.get(_which(study, row))
                 pair = same_seeds(other.results, row.results) if other else ([], [])
                 metrics = set.intersection(*(set(r.record.scores) for own in pair for r in own)) if all(pair) else ()
                 if metrics:
@@ -51,6 +52,11 @@ def gains(study: Study) -> list[Gain]:
                     who = questions_name(zero), model(row), study.variants[row.run], metric
                     found.append(Gain(*who, *ends, change(*pair, metric)))
     return sorted(found, key=lambda gain: (gain.questions, gain.variant, *size_then_method(gain.model)))
+
+
+def _which(study: Study, row: Row) -> tuple:
+    """Equal for one model in two prompt settings: two runs may call students of different sizes by one name."""
+    return row.name, model(row).parameters, study.variants[row.run]
 
 
 def same_seeds(a: list[Result], b: list[Result]) -> tuple[list[Result], list[Result]]:

@@ -1,5 +1,6 @@
 """What ran: runs, models, seeds, questions, time, machine, versions."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 from kd_bench.leaderboard.escape import MISSING, code, duration, escape, grid
@@ -45,10 +46,7 @@ def once(costs: Iterable[tuple]) -> float | None:
 def runs(study: Study) -> tuple[list[list[str]], list[str]]:
     rows = []
     for run, records in study.runs.items():
-        point = ", ".join(
-            f"{short(key)} {', '.join(map(shown, value)) if isinstance(value, list) else shown(value)}"
-            for key, value in records[0].provenance.point.items()
-        )
+        point = ", ".join(f"{short(key)} {shown(value)}" for key, value in records[0].provenance.point.items())
         tasks = ", ".join(code(name) for name in sorted({record.task.name for record in records}))
         seeds = sorted({record.seed for record in records} - {None})
         rows.append(
@@ -85,7 +83,7 @@ def validation_n(record: Record) -> int | None:
 
 
 def made_with(study: Study) -> str:
-    """Commit, machine and versions of all runs together, and the command that makes them again."""
+    """Commit, machine and versions of all runs together, and the commands that make them again."""
     together = [
         Result(
             result.record.model_copy(
@@ -95,6 +93,8 @@ def made_with(study: Study) -> str:
         )
         for result in study.results
     ]
-    first = together[0].record
-    again = code(reproduce_command(first, [r for r in together if r.record.model.name == first.model.name]))
-    return f"{provenance(together)[1]}\n- Made again by {again}."
+    made = defaultdict(list)
+    for (record, _), renamed in zip(study.results, together):
+        made[record.provenance.run, record.model.name].append(renamed)
+    again = sorted({code(reproduce_command(own[0].record, own)) for own in made.values()})
+    return f"{provenance(together)[1]}\n- Made again by {' and '.join(again)}."

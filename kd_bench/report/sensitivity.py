@@ -7,7 +7,7 @@ from kd_bench.leaderboard.cells import metric_name
 from kd_bench.leaderboard.escape import code, escape, grid
 from kd_bench.leaderboard.rows import Row, Table
 from kd_bench.report.draw import Plot, looks, plot, value_ticks
-from kd_bench.report.study import DRAWS, Study, method_of, model, short, shown
+from kd_bench.report.study import DRAWS, TOLD_ELSEWHERE, Study, method_of, model, short, shown
 from kd_bench.report.words import points, spread
 
 TITLE = "## Sensitivity to settings"
@@ -16,7 +16,7 @@ The score under each value of a setting, all else as it was: mean over seeds ± 
 *Range* is the best mean minus the worst. Of several values the best looks better than it is: choose by the validation
 split."""
 ABSENT = "No run varies a method's setting or a learning rate: a study with such keys in `grid` or `runs` does."
-NO_SETTINGS = ("tasks", "seeds", "method", "methods", "method.preset", "method.name", "data", *DRAWS)
+NO_SETTINGS = (*TOLD_ELSEWHERE, "data", *DRAWS)
 
 
 class Varied(NamedTuple):
@@ -37,13 +37,13 @@ def varied(study: Study) -> list[Varied]:
             for key in study.varied:
                 if key in point and key not in NO_SETTINGS and matters(key, row):
                     # Draws are told apart too: a setting is compared within one demonstration and one split.
-                    rest = {k: v for k, v in sorted(point.items()) if k not in (key, "tasks", "seeds")}
+                    rest = {k: v for k, v in sorted(point.items()) if k not in (key, "tasks", "students", "seeds")}
                     found[key, table.task, table.questions, row.name, repr(rest)].append((point[key], table, row, rest))
     listed = []
     for (key, _, _, name, _), own in found.items():
         rows = sorted(((value, row) for value, _, row, _ in own), key=lambda item: order(item[0]))
         if len({repr(value) for value, _ in rows}) > 1:
-            rest = ", ".join(f"{short(k)} {shown(v)}" for k, v in own[0][3].items() if k not in NO_SETTINGS[:5])
+            rest = ", ".join(f"{short(k)} {shown(v)}" for k, v in own[0][3].items() if k not in TOLD_ELSEWHERE)
             listed.append(Varied(key, own[0][1], name, rest, rows))
     return sorted(listed, key=lambda some: (some.key, some.table.task, some.name, some.rest))
 

@@ -16,7 +16,7 @@ from kd_bench.leaderboard.schema import Model, Provenance, Record, Result
 
 DRAWS = ("data.demo_seed", "data.split_seed")
 # What has a column, a table or a mean of its own, or is in the model's name.
-TOLD_ELSEWHERE = ("tasks", "seeds", "method", "methods", "method.preset", "method.name")
+TOLD_ELSEWHERE = ("tasks", "students", "seeds", "method", "methods", "method.preset", "method.name")
 ROLES = ("teacher", "undistilled", "sft", "distilled", "other")
 
 
@@ -140,6 +140,10 @@ def short(key: str) -> str:
 
 
 def shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(shown, value))
+    if isinstance(value, dict) and "name" in value:
+        return str(value["name"])
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

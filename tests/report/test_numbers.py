@@ -13,7 +13,7 @@ from kd_bench.report.build import files
 from kd_bench.report.draws import components
 from kd_bench.report.gains import section as gains_section
 from kd_bench.report.oneshot import Gain, gains, stops
-from kd_bench.report.ran import once
+from kd_bench.report.ran import made_with, once, runs
 from kd_bench.report.rates import chosen, searches
 from kd_bench.report.sensitivity import varied
 from kd_bench.report.study import method_of
@@ -179,6 +179,29 @@ def test_one_shot_gain_is_paired_by_question_over_common_seeds(toy):
     assert fewer["12l-kd"].zero == pytest.approx(fmean(zero[:2]))
 
 
+def test_a_run_of_fewer_students_is_paired_and_one_of_other_sizes_is_not():
+    """A student's name says which it is; where a run lists its own, that is no setting."""
+    results = [r for r in made.study(seeds=(0,)) if not (r.record.task.num_fewshot and r.record.model.student == "6l")]
+    listed = {"students": [{"name": "12l", "init": {"layers": [0, 1]}}]}
+
+    def with_students(**model):
+        for record, lines in results:
+            if record.task.num_fewshot:
+                point = record.provenance.point | listed
+                changed = {"provenance": record.provenance.model_copy(update={"point": point})}
+                changed["model"] = record.model.model_copy(update=model if record.model.student else {})
+                yield Result(record.model_copy(update=changed), lines)
+            else:
+                yield Result(record, lines)
+
+    study = study_of(list(with_students()))
+    assert "students" in study.varied and set(study.variants.values()) == {""}
+    assert {gain.model.name for gain in gains(study)} == {"teacher", *(f"12l-{name}" for name in made.METHODS)}
+    assert "tasks squad_kd_oneshot, students 12l" in [row[1] for row in runs(study)[0]]
+    assert varied(study) == []
+    assert [gain.model.name for gain in gains(study_of(list(with_students(parameters=1))))] == ["teacher"]
+
+
 def test_where_one_shot_stops_helping():
     template = gains(study_of(made.study(seeds=(0,))))[1]
 
@@ -206,6 +229,17 @@ def test_sensitivity_groups_what_differs_in_one_setting():
         ("training.learning_rate", "12l-kd", [1e-4, 1e-3]),
     ]
     assert all(len(row.results) == 3 for some in found for _, row in some.rows)
+
+
+def test_runs_of_different_commands_are_told_with_each():
+    def ran(record):
+        wanted = ["squad_kd_zeroshot", "squad_kd_oneshot"][record.task.num_fewshot]
+        return record.provenance.model_copy(update={"overrides": [f"tasks=[{wanted}]"]})
+
+    results = [Result(r.model_copy(update={"provenance": ran(r)}), lines) for r, lines in made.study(seeds=(0,))]
+    told = made_with(study_of(results)).splitlines()[-1]
+    command = "`kd-bench study recipes/toy.yaml 'tasks=[squad_kd_%sshot]'`"
+    assert told == f"- Made again by {command % 'one'} and {command % 'zero'}."
 
 
 def test_time_that_runs_share_counts_once():
