@@ -9,6 +9,7 @@ Keys are the recipe's own, dotted. Equal stages of different runs are one stage,
 """
 
 import copy
+import difflib
 import hashlib
 import re
 from dataclasses import dataclass, field
@@ -84,6 +85,22 @@ def load_study(path_or_name, overrides=()) -> Study:
     if problems:
         raise UserError(str(path), list(dict.fromkeys(problems)))
     return Study(study, runs)
+
+
+def only(study: Study, labels: list[str]) -> Study:
+    """The runs of `study` that are called so, in its own order. Raises UserError with the names there are."""
+    named = {run.recipe.name.removeprefix(study.name).removeprefix("."): run for run in study.runs}
+    problems = []
+    for label in labels:
+        if label not in named:
+            near = difflib.get_close_matches(label, named, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            problems.append(
+                f"no run is called {label!r}; there are {', '.join(filter(None, named)) or 'none with a label'}.{hint}"
+            )
+    if problems:
+        raise UserError(study.name, problems)
+    return Study(study.name, [run for label, run in named.items() if label in labels])
 
 
 def _shape(grid: Any, listed: Any) -> list[str]:

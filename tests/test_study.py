@@ -7,7 +7,7 @@ import pytest
 from kd_bench.errors import UserError
 from kd_bench.recipe import load_recipe
 from kd_bench.recipe_files import list_recipes, read_yaml
-from kd_bench.study import load_study
+from kd_bench.study import load_study, only
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE = """\
@@ -53,6 +53,21 @@ def test_overrides_change_what_all_runs_have_in_common(tmp_path):
 def test_a_plain_recipe_is_a_study_of_one_run(tmp_path):
     study = load_study(write(tmp_path, ""))
     assert [run.recipe.name for run in study.runs] == ["s"]
+
+
+def test_runs_can_be_chosen_by_their_labels(tmp_path):
+    text = "runs: [{tasks: [one]}, {tasks: [two], label: second}, {tasks: [three]}]\n"
+    study = load_study(write(tmp_path, text))
+    chosen = only(study, ["second", "one", "one"])
+    assert (chosen.name, chosen.runs) == ("s", study.runs[:2]) and chosen.root == study.root
+    with pytest.raises(UserError) as error:
+        only(study, ["one", "secnd", "0"])
+    assert error.value.problems == [
+        "no run is called 'secnd'; there are one, second, three. Did you mean second?",
+        "no run is called '0'; there are one, second, three.",
+    ]
+    with pytest.raises(UserError, match="there are none with a label"):
+        only(load_study(write(tmp_path, "")), ["one"])
 
 
 @pytest.mark.parametrize(
