@@ -241,6 +241,15 @@ def test_plots_have_intervals_and_choices_of_axes(opened, data):
     assert "table holds the same numbers" in page.locator("#size-plot").get_attribute("aria-label")
 
 
+def test_points_are_named_by_model_and_by_run_where_two_runs_have_it(opened):
+    at = {"task__name": "toy_zeroshot", "provenance__run": "other"}
+    other = [squad(TEACHER, "teacher", "teacher", **at), squad(GOOD, "good", **at), squad(POOR, "kd", **at)]
+    page = opened(as_data([*measured(), *other]), task="toy", shots=0)
+    plotted(page)
+    labels = page.locator("#size-plot .textpoint").all_text_contents()
+    assert {label.strip() for label in labels} == {"run/good", "poor", "raw", "other/good", "kd"}
+
+
 def test_the_drawer_tells_all_by_key_and_gives_the_focus_back(opened, data):
     page = opened(data, task="toy", shots=0)
     page.locator(".tabulator-tableholder").focus()

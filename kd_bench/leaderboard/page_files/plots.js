@@ -88,11 +88,14 @@ function byRole(points) {
   });
 }
 
-// After all bars, so that none crosses a name. With each name on several points, none is of use.
+// After all bars, so that none crosses a name. With each name on several points, none is of use. The run stands with
+// it only where two runs have such a model: it is long, and hovering tells it.
 function namesOf(points, side) {
   const students = points.filter((p) => isStudent(p.row));
   const names = new Set(students.map((p) => p.row.name));
   if (names.size < students.length || names.size > MOST_NAMES) return [];
+  const models = students.map((p) => p.row.model);
+  const shown = ({ row }) => (models.indexOf(row.model) === models.lastIndexOf(row.model) ? row.model : row.name);
   return {
     mode: "text",
     type: "scatter",
@@ -104,7 +107,7 @@ function namesOf(points, side) {
     }),
     x: students.map((p) => p.x),
     y: students.map((p) => p.y),
-    text: students.map((p) => `  ${plain(p.row.name)}`),
+    text: students.map((p) => `  ${plain(shown(p))}`),
     textfont: {
       size: 11,
       color: colour("text"),
