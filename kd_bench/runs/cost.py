@@ -22,10 +22,12 @@ PROBE_TOKENS, PROBE_COMPLETIONS, PROBE_LAYERS, PROBE_VOCABULARY = 512, 48, 2, 81
 
 
 class Tokens(NamedTuple):
-    """read: distinct tokens that go through the body; completions: those that reach the vocabulary."""
+    """read: distinct tokens that go through the body; completions: those that reach the vocabulary; largest: read in
+    the largest batch."""
 
     read: int
     completions: int
+    largest: int = 0
 
 
 def training_rate(recipe: Recipe, facts: Facts, device: str) -> float | None:
@@ -100,11 +102,9 @@ def count(
 def _count(some, tokenizer, batch_size: int) -> Tokens:
     prompts = tokenizer([example.prompt for example in some])["input_ids"]
     whole = tokenizer([example.prompt + example.completion for example in some])["input_ids"]
-    read = 0
-    for start in range(0, len(whole), batch_size):
-        batch = sorted(whole[start : start + batch_size])
-        read += len(batch[0]) + sum(len(b) - common_prefix(a, b) for a, b in pairwise(batch))
-    return Tokens(read, sum(map(len, whole)) - sum(map(len, prompts)))
+    batches = [sorted(whole[start : start + batch_size]) for start in range(0, len(whole), batch_size)]
+    sizes = [len(batch[0]) + sum(len(b) - common_prefix(a, b) for a, b in pairwise(batch)) for batch in batches]
+    return Tokens(sum(sizes), sum(map(len, whole)) - sum(map(len, prompts)), max(sizes, default=0))
 
 
 def tokens_of(stage: Stage, counted: dict[tuple, Tokens]) -> Tokens | None:
@@ -115,7 +115,10 @@ def tokens_of(stage: Stage, counted: dict[tuple, Tokens]) -> Tokens | None:
         return counted.get((stage.params["task"], stage.params["split"], stage.params["limit"]))
     data = stage.params["data"]
     parts = [counted.get((name, "train", data["limit"])) for name, _ in data["tasks"]]
-    return None if None in parts else Tokens(*map(sum, zip(*parts)))
+    if None in parts:
+        return None
+    read, completions, largest = zip(*parts)
+    return Tokens(sum(read), sum(completions), max(largest))
 
 
 def epochs(stage: Stage) -> float:

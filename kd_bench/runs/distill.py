@@ -8,10 +8,12 @@ from typing import Any
 from kd_bench.errors import UserError
 from kd_bench.recipe import Recipe
 from kd_bench.runs.context import Contexts
+from kd_bench.runs.cost import Tokens, count
 from kd_bench.runs.estimate import describe
 from kd_bench.runs.execute import Executor, Job, execute
 from kd_bench.runs.facts import Facts, gather
 from kd_bench.runs.plan import Stage, Trial, make_plan, make_trials, with_needs
+from kd_bench.runs.room import memory
 from kd_bench.runs.search import Chosen, choose
 from kd_bench.runs.store import Store, disk_errors
 from kd_bench.runs.validate import (
@@ -28,7 +30,8 @@ from kd_bench.study import Run
 @dataclass
 class Planned:
     """A run with what is known of the world and its learning-rate trials; and, once those are done, what they chose and
-    the plan that makes its records, or, where all of a method's rates failed, the problem that it has none."""
+    the plan that makes its records, or, where all of a method's rates failed, the problem that it has none. counted:
+    tokens, where somebody wanted to know."""
 
     run: Run
     facts: Facts
@@ -37,6 +40,7 @@ class Planned:
     selections: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     plan: list[Stage] | None = None
     problem: UserError | None = None
+    counted: dict[tuple, Tokens] = field(default_factory=dict)
 
     @property
     def recipe(self) -> Recipe:
@@ -133,12 +137,21 @@ def carry_out(planned: list[Planned], store: Store, console, executor: Executor 
                 with disk_errors(Path(this.recipe.leaderboard)):
                     rows[number] = write_records(this, store)
 
+    owners, known = {id(this.recipe): this for this in planned}, {}
+
+    def needs(job: Job, on_gpu: bool) -> dict[str, int]:
+        this = owners[id(job.recipe)]
+        this.counted = this.counted or count(this.recipe, this.facts, known=known)
+        found = memory(job.stage, this.recipe, this.facts, this.counted, on_gpu)
+        return {} if found is None else {"memory": found}
+
     execute(
         (job for this in planned for job in _tried(this)),
         store,
         console,
         executor=executor,
         then=then,
+        needs=needs,
         expected=len({stage.key for this in planned for stage in this.stages()}),
         made_with=environment,
         contexts=contexts,

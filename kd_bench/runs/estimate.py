@@ -23,7 +23,7 @@ def describe(plan: Iterable[Stage], store, facts: dict[str, Any] | None = None) 
     return rows
 
 
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def _estimate(stage: Stage, facts: dict[str, Any]) -> int | None:
@@ -32,14 +32,14 @@ def _estimate(stage: Stage, facts: dict[str, Any]) -> int | None:
         shape, tokens = shape_of(stage.needs["teacher"], facts), facts.get("completion_tokens")
         if shape is None or tokens is None:
             return None
-        head = shape["vocab_size"] * _BYTES[stage.needs["teacher"].params["dtype"]]
-        return (tokens * _BYTES[stage.params["stored"]] + head) * shape["hidden_size"]
+        head = shape["vocab_size"] * BYTES[stage.needs["teacher"].params["dtype"]]
+        return (tokens * BYTES[stage.params["stored"]] + head) * shape["hidden_size"]
     if stage.kind in ("evaluate", "completions"):
         return None
     shape = shape_of(stage, facts)
     if stage.kind == "quantize":
         return shape and _quantized_bytes(shape, stage.params["bits"])
-    return shape["parameters"] * _BYTES[stored_dtype(stage)] if shape else None
+    return shape["parameters"] * BYTES[stored_dtype(stage)] if shape else None
 
 
 def _quantized_bytes(shape: dict[str, int], bits: str) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from kd_bench.errors import UserError
 from kd_bench.runs.context import Contexts
 from kd_bench.runs.executors.schedule import Schedule, duration
-from kd_bench.runs.executors.work import Job, RunStage, Work
+from kd_bench.runs.executors.work import Job, Needs, RunStage, Work
 from kd_bench.runs.store import Store
 
 __all__ = ["Executor", "Job", "duration", "execute"]
@@ -53,7 +53,7 @@ def execute(
     run_stage: RunStage | None = None,
     then: Callable[[Mapping[str, str]], Iterable[Job]] = lambda state: (),
     expected: int = 0,
-    needs: Callable[[Job], dict[str, Any]] = lambda job: {},
+    needs: Needs = lambda job, on_gpu: {},
     made_with: Callable[[], dict[str, Any]] | None = None,
     contexts: Contexts | None = None,
 ) -> dict[str, Path]:
@@ -63,9 +63,9 @@ def execute(
     folder of what it needs}, folder to write into, context), by default `stages.run_stage`; the folder is the one a
     killed run of the same stage left, so that its checkpoints are there. It and made_with, which is kept with each
     stage, have to be functions of a module where other processes are to run them. needs: options of Ray's tasks for a
-    job. contexts: this process's, from a caller who has task objects already. then: asked at the start and after each
-    stage that was run, with {stage key: `Schedule.state`}, for jobs that are known only now; asked until it has none.
-    expected: how many stages there will be in all, to number them by.
+    job, given whether it will have a GPU. contexts: this process's, from a caller who has task objects already. then:
+    asked at the start and after each stage that was run, with {stage key: `Schedule.state`}, for jobs that are known
+    only now; asked until it has none. expected: how many stages there will be in all, to number them by.
 
     A stage whose process is killed is tried again from its checkpoint, up to `schedule.RETRIES` times. Where its job
     says that it may fail, a training that diverged is kept in the store as failed, it is not tried again, and what
@@ -97,7 +97,7 @@ def execute(
         return schedule.there()
 
 
-def _pool(executor: Executor, root: Path, needs: Callable[[Job], dict[str, Any]], contexts: Contexts):
+def _pool(executor: Executor, root: Path, needs: Needs, contexts: Contexts):
     if executor.kind == "ray":
         from kd_bench.runs.executors.on_ray import OnRay
 

@@ -41,7 +41,7 @@ def preview(planned: list[Planned], store: Store, device: str, progress) -> list
     waits = any(store.state(stage) not in ("done", "failed") for this in planned for stage in this.stages())
     known = {}
     for this in planned:
-        counted = count(this.recipe, this.facts, progress, known) if waits else {}
+        counted = this.counted = count(this.recipe, this.facts, progress, known) if waits else {}
         parts = [counted.get((name, "train", this.recipe.training.limit)) for name in this.recipe.tasks]
         this.facts.plan["completion_tokens"] = None if None in parts else sum(part.completions for part in parts)
         for stage in this.stages():

@@ -82,7 +82,7 @@ def test_a_stage_whose_node_dies_goes_on_on_another(tmp_path, cluster, on_ray):
     wanted = iter([{"resources": {"doomed": 1}}])  # at first: then any node may have it
     with subprocess.Popen([sys.executable, "-c", KILLER, store.partial(slow), str(raylet)]):
         execute(jobs(slow), store, said, run_stage=sleep_at_first, executor=on_ray,
-                needs=lambda job: next(wanted, {}))  # fmt: skip
+                needs=lambda job, on_gpu: next(wanted, {}))  # fmt: skip
     assert (store.path(slow) / "tries").read_text() == "2"
     assert "its process died (" in said.export_text()
     cluster.remove_node(doomed)
@@ -123,9 +123,25 @@ def test_any_other_error_comes_with_its_traceback(tmp_path, on_ray):
 
 
 def test_what_no_node_has_is_refused_and_not_waited_for(tmp_path, on_ray):
-    with pytest.raises(UserError, match=r"a: no node of the Ray cluster has what it needs: CPU 1, memory 1,125,899"):
+    with pytest.raises(UserError, match=r"a: no node of the Ray cluster has what it needs: CPU 1, GPU 3\.$"):
         execute(jobs(stage("a")), Store(tmp_path), console(), run_stage=run_stage, executor=on_ray,
-                needs=lambda job: {"memory": 2**50})  # fmt: skip
+                needs=lambda job, on_gpu: {"num_gpus": 3})  # fmt: skip
+
+
+def test_stages_that_fill_a_nodes_memory_do_not_share_it(tmp_path, ray, on_ray):
+    b, c = stage("b", meet=["c"]), stage("c", meet=["b"])
+    with ray.init(on_ray.address, log_to_driver=False):
+        least = min(node["Resources"]["memory"] for node in ray.nodes() if node["Alive"])
+    execute(jobs(b, c), Store(tmp_path), console(), run_stage=note_node, executor=on_ray,
+            needs=lambda job, on_gpu: {"memory": int(least), "num_cpus": 0.01})  # fmt: skip
+    assert len({file.read_text() for file in tmp_path.glob("init-*/node")}) == 2
+
+
+def test_more_memory_than_any_node_has_is_all_of_a_nodes(tmp_path, on_ray):
+    a, store = stage("a"), Store(tmp_path)
+    execute(jobs(a), store, console(), run_stage=run_stage, executor=on_ray,
+            needs=lambda job, on_gpu: {"memory": 2**50})  # fmt: skip
+    assert store.done(a)
 
 
 def test_a_node_that_does_not_see_the_store_stops_the_run_before_any_work(tmp_path, cluster, on_ray):

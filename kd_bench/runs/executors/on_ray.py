@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from kd_bench import __version__
 from kd_bench.errors import UserError
 from kd_bench.runs.context import Contexts
-from kd_bench.runs.executors.work import Job, Outcome, Work, attempt_far
+from kd_bench.runs.executors.work import Job, Needs, Outcome, Work, attempt_far
 from kd_bench.runs.store import PASSPORT, disk_errors
 
 PROBES = ".probes"  # in the store, while a run begins
@@ -31,15 +30,16 @@ class OnRay:
     """Gives Ray every stage that can start, with what it needs; Ray queues them.
 
     root: the store's, absolute. address: as `ray.init` takes it; None is $RAY_ADDRESS, else a cluster that runs on this
-    machine, else one started for the run. needs: options of Ray's tasks for a job (num_cpus, num_gpus, memory in
-    bytes), over the defaults: a core, and GPUs where the cluster has some and the stage has a model look at data.
+    machine, else one started for the run. needs: options of Ray's tasks for a job that has a GPU or none (memory in
+    bytes, num_cpus, num_gpus), over the defaults: a core, and GPUs where the cluster has some and the stage has a model
+    look at data. Memory is an estimate and so no ground to refuse: more than any node has is all of a node's.
     processes: how many a training is parted into, each with a GPU. Raises UserError: Ray is not installed, nobody
     answers, a node does not see the store or has another kd-bench.
     """
 
     starts = "given to Ray"
 
-    def __init__(self, root: Path, address: str | None, needs: Callable[[Job], dict[str, Any]], processes: int = 1):
+    def __init__(self, root: Path, address: str | None, needs: Needs, processes: int = 1):
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         try:
             import ray
@@ -65,12 +65,17 @@ class OnRay:
         return True
 
     def start(self, work: Work) -> None:
-        options = {**self._defaults(work.job), **self._needs(work.job)}
-        asked = {"CPU": options.get("num_cpus"), "GPU": options.get("num_gpus"), "memory": options.get("memory")}
+        options = self._defaults(work.job)
+        options |= self._needs(work.job, options["num_gpus"] > 0)
+        asked = {"CPU": options.get("num_cpus"), "GPU": options.get("num_gpus")}
         asked = {name: number for name, number in asked.items() if number}
-        if not any(all(node["Resources"].get(name, 0) >= asked[name] for name in asked) for node in self._nodes):
+        able = [node["Resources"] for node in self._nodes]
+        able = [has for has in able if all(has.get(name, 0) >= asked[name] for name in asked)]
+        if not able:
             asked = ", ".join(f"{name} {number:,}" for name, number in asked.items())
             raise UserError(work.job.stage.name, f"no node of the Ray cluster has what it needs: {asked}.")
+        if "memory" in options:
+            options["memory"] = min(options["memory"], int(max(has.get("memory", 0) for has in able)))
         # The driver counts what is tried again, and says so; Ray by itself would try for ever where memory runs out.
         task = self._ray.remote(_attempt).options(name=work.job.stage.key, max_retries=0, **options)
         self._running[task.remote(work, str(Path.cwd()))] = work

@@ -24,6 +24,9 @@ class Job(NamedTuple):
     may_fail: bool = False
 
 
+Needs = Callable[[Job, bool], dict[str, Any]]
+
+
 class Work(NamedTuple):
     """All that a process needs to do a job; goes from process to process. root: the store's."""
 
