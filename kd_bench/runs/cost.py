@@ -70,9 +70,11 @@ def count(
     facts: Facts,
     progress: Callable[[str], Any] = lambda text: None,
     known: dict[tuple, Tokens] | None = None,
+    training_only: bool = False,
 ) -> dict[tuple, Tokens]:
     """{(task, split, limit): tokens} of training splits (one epoch) and of what is evaluated, read as packed batches
-    are; what is not at hand is left out. known: what was counted for other recipes, which is added to."""
+    are; what is not at hand is left out. known: what was counted for other recipes, which is added to.
+    training_only: without what is evaluated."""
     from kd_bench.harness.examples import examples
 
     source = recipe.teacher.model
@@ -82,7 +84,7 @@ def count(
     evaluation, known = recipe.evaluation, {} if known is None else known
     splits = ("test", "validation") if evaluation.split == "both" else (evaluation.split,)
     wanted = [(name, "train", recipe.training.limit, recipe.training.batch_size) for name in recipe.tasks]
-    for name in recipe.evaluation_tasks:
+    for name in () if training_only else recipe.evaluation_tasks:
         wanted += [(name, split, evaluation.limit, evaluation.batch_size) for split in splits]
         if recipe.search:
             limit = least(recipe.search.limit, evaluation.limit)
@@ -97,6 +99,12 @@ def count(
             known[key] = _count(examples(facts.tasks[name], split, limit), tokenizer, batch)
         found[name, split, limit] = known[key]
     return found
+
+
+def training_completions(recipe: Recipe, counted: dict[tuple, Tokens]) -> int | None:
+    """Tokens of all the answers that are trained on; None where some were not counted."""
+    parts = [counted.get((name, "train", recipe.training.limit)) for name in recipe.tasks]
+    return None if None in parts else sum(part.completions for part in parts)
 
 
 def _count(some, tokenizer, batch_size: int) -> Tokens:

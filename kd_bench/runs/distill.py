@@ -8,7 +8,7 @@ from typing import Any
 from kd_bench.errors import UserError
 from kd_bench.recipe import Recipe
 from kd_bench.runs.context import Contexts
-from kd_bench.runs.cost import Tokens, count
+from kd_bench.runs.cost import Tokens, count, training_completions
 from kd_bench.runs.estimate import describe
 from kd_bench.runs.execute import Executor, Job, execute
 from kd_bench.runs.facts import Facts, gather
@@ -75,7 +75,7 @@ def distill(recipe: Recipe, dry_run: bool, console, executor: Executor | None = 
     planned = plan_runs([Run(recipe)], store, console, dry_run)
     if dry_run:
         facts = planned[0].facts
-        facts.plan["completion_tokens"] = _completion_tokens(recipe, facts)
+        facts.plan["completion_tokens"] = training_completions(recipe, count(recipe, facts, training_only=True))
         return describe(planned[0].stages(), store, facts.plan)
     return carry_out(planned, store, console, executor)
 
@@ -182,22 +182,6 @@ def _say_unknown(found: list[Facts], console) -> None:
         console.print(f"[yellow]not known here[/yellow] {subject}: {problem}", markup=True)
     if told:
         console.print("What depends on them is shown as to do; a run needs them.")
-
-
-def _completion_tokens(recipe: Recipe, facts: Facts) -> int | None:
-    """Tokens of all training completions, counted; None if a task or the teacher's tokenizer is not at hand."""
-    from kd_bench.harness.examples import reference
-    from kd_bench.runs.facts import options_of, tokenizer_of
-
-    source = recipe.teacher.model
-    if source not in facts.plan["shapes"] or any(name not in facts.tasks for name in recipe.tasks):
-        return None
-    tokenizer = tokenizer_of(source, **options_of(recipe, source))
-    texts = []
-    for name in recipe.tasks:
-        task = facts.tasks[name]
-        texts += [reference(task, doc) for doc, _ in zip(task.training_docs(), range(recipe.training.limit or 1 << 62))]
-    return sum(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"]))
 
 
 def write_records(this: Planned, store: Store) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kd_bench.runs.cost import count, epochs, flop, tokens_of, training_rate
+from kd_bench.runs.cost import count, epochs, flop, tokens_of, training_completions, training_rate
 from kd_bench.runs.distill import Planned, carry_out, plan_runs
 from kd_bench.runs.estimate import describe
 from kd_bench.runs.execute import Executor
@@ -42,8 +42,7 @@ def preview(planned: list[Planned], store: Store, device: str, progress) -> list
     known = {}
     for this in planned:
         counted = this.counted = count(this.recipe, this.facts, progress, known) if waits else {}
-        parts = [counted.get((name, "train", this.recipe.training.limit)) for name in this.recipe.tasks]
-        this.facts.plan["completion_tokens"] = None if None in parts else sum(part.completions for part in parts)
+        this.facts.plan["completion_tokens"] = training_completions(this.recipe, counted)
         for stage in this.stages():
             if stage.key not in stages:
                 stages[stage.key] = (stage, this)
