@@ -37,15 +37,24 @@ class Source:
         return self.folder / self.gguf_file if self.gguf_file else self.folder
 
 
+def on_disk(source: str) -> Path | None:
+    """The file or folder that `source` is the path of; None if there is none, as for a text too long to be one."""
+    try:
+        path = Path(source).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):
+        return None
+
+
 def locate(source: str) -> Source:
     """Tell what a model's name stands for, and where it lies. Raises UserError, naming the next step."""
     if source.startswith("pip:"):
         return _in_package(source)
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path = on_disk(source)
+    if path and path.is_dir():
         return Source("folder", source, path)
     if source.endswith(".gguf"):
-        if path.is_file():
+        if path:
             return Source("gguf", source, path.parent, path.name)
         raise UserError(source, "no such file. A GGUF in a PyPI package is written pip:PACKAGE/FILE.gguf")
     parts = source.split("/")
@@ -104,7 +113,7 @@ def check_model(source: str, *, trust_remote_code: bool = False) -> list[str]:
 
 def unchecked(source: str) -> str | None:
     """What `check_model` could not look at, in words for the user; None when it looked at everything it claims."""
-    if not source.startswith("pip:") and not Path(source).expanduser().exists():
+    if not source.startswith("pip:") and not on_disk(source):
         return f"{source}: a hub id by its spelling; whether the hub has it was not checked"
     return None
 

@@ -13,6 +13,7 @@ from kd_bench.errors import UserError
 from kd_bench.leaderboard import samples as sampled
 from kd_bench.leaderboard.record import Record, records_from_results
 from kd_bench.leaderboard.schema import CURVE_POINTS
+from kd_bench.models.source import on_disk
 from kd_bench.recipe import Recipe, recipe_hash
 from kd_bench.recipe_method import SFT
 from kd_bench.runs.plan import UNDISTILLED, Stage
@@ -195,9 +196,8 @@ def _source(model: Stage, recipe: Recipe) -> str:
 
 def public_name(source: str) -> str:
     """A folder's last two parts, else the source: records are published, and a home folder is nobody's business."""
-    if source.startswith("pip:") or not Path(source).expanduser().exists():
-        return source
-    return "/".join(Path(source).expanduser().resolve().parts[-2:])
+    path = None if source.startswith("pip:") else on_disk(source)
+    return "/".join(path.resolve().parts[-2:]) if path else source
 
 
 def _revision(model: Stage, recipe: Recipe) -> str | None:

@@ -21,6 +21,8 @@ from kd_bench.models.load import (
     unchecked,
 )
 from kd_bench.models.prune import keep_layers
+from kd_bench.models.source import on_disk
+from kd_bench.runs.records import public_name
 from tests.tiny import ARCHITECTURES, TEXT, save_tiny, tiny_model, tiny_tokenizer
 
 IDS = torch.arange(2, 14)[None]
@@ -191,6 +193,12 @@ def test_code_of_the_model_runs_only_when_asked(folder):
 @pytest.mark.parametrize("source", ["./nowhere", "runs/a/student", "/nowhere/at/all", "no space", "a--b/c", "x/-y", ""])
 def test_names_that_are_no_model_are_refused(source):
     assert problems(source)
+
+
+@pytest.mark.parametrize("text", ["x" * 300, "[{name: a}]" * 30, "~nobody-here/x", "a\0b"])
+def test_a_text_that_no_path_can_be_is_none(text):
+    assert on_disk(text) is None and public_name(text) == text
+    assert problems(text)
 
 
 def test_a_hub_id_is_not_claimed_to_be_checked():
