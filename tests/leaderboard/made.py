@@ -66,3 +66,8 @@ def content(question_lines: list[dict], name: str = "student", role: str = "dist
 def result(scores: list[float] | list[dict], name: str = "student", role: str = "distilled", **changes) -> Result:
     question_lines = scores if isinstance(scores[0], dict) else lines(scores)
     return Result(Record.model_validate(content(question_lines, name, role, **changes)), question_lines)
+
+
+def committed_data_set(task: str) -> str:
+    """The hub's name of the data behind a task of the committed records."""
+    return {"squad": "rajpurkar/squad_v2", "xquad": "google/xquad"}[task.partition("_")[0]]

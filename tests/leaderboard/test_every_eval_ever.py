@@ -14,7 +14,7 @@ from kd_bench.leaderboard.every_eval_ever import VERSION, document, export, plac
 from kd_bench.leaderboard.record import read_records, write_record
 from kd_bench.leaderboard.schema import Record
 from tests.conftest import ROOT
-from tests.leaderboard.made import content, lines, result
+from tests.leaderboard.made import committed_data_set, content, lines, result
 
 SCHEMA = json.loads((ROOT / "tests/leaderboard/every_eval_ever/eval.schema.json").read_text(encoding="utf-8"))
 UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\.json")
@@ -105,7 +105,8 @@ def test_the_committed_records_conform_and_keep_their_scores(tmp_path):
         }
         assert told == {metric: (score.value, score.stderr, score.n) for metric, score in record.scores.items()}
         assert read["source_metadata"]["evaluator_relationship"] == "first_party"
-        assert {entry["source_data"]["hf_repo"] for entry in read["evaluation_results"]} == {"rajpurkar/squad_v2"}
+        data_set = committed_data_set(record.task.name)
+        assert {entry["source_data"]["hf_repo"] for entry in read["evaluation_results"]} == {data_set}
         assert "floor" not in path.read_text(encoding="utf-8")
 
 

@@ -10,6 +10,7 @@ from kd_bench.leaderboard.ranking import by_model, tables
 from kd_bench.leaderboard.record import read_results
 from kd_bench.runs.cards import card, push, write_cards
 from tests.conftest import ROOT
+from tests.leaderboard.made import committed_data_set
 from tests.leaderboard.test_ranking import GOOD, POOR, TEACHER, WORSE, squad
 
 SQUAD = {"task__name": "squad_kd_zeroshot"}
@@ -65,8 +66,7 @@ def test_every_score_of_the_committed_records_comes_back_from_the_hubs_parser():
             key: round(fmean(values), 6) for key, values in seeds.items()
         }
         for r in data.eval_results:
-            data_set = {"squad": "rajpurkar/squad_v2", "xquad": "google/xquad"}[r.dataset_name.partition("_")[0]]
-            assert (r.task_type, r.dataset_type) == ("question-answering", data_set)
+            assert (r.task_type, r.dataset_type) == ("question-answering", committed_data_set(r.dataset_name))
             assert r.verified is False and type(r.metric_value) is float and r.source_name is None
         index = eval_results_to_model_index(data.model_name, data.eval_results)
         assert model_index_to_eval_results(index) == (f"{run}/{name}", data.eval_results)

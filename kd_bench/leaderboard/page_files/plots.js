@@ -226,7 +226,7 @@ function beside(points) {
   const groups = new Map();
   for (const p of points) groups.set(p.x, [...(groups.get(p.x) ?? []), p]);
   for (const group of groups.values()) {
-    if (group.length > 6) continue;
+    if (group.length > 10) continue;
     group.forEach((p, i) => {
       p.moved = group.length > 1;
       p.x *= Math.exp(step * (i - (group.length - 1) / 2));
