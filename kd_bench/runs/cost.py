@@ -129,9 +129,14 @@ def tokens_of(stage: Stage, counted: dict[tuple, Tokens]) -> Tokens | None:
     return Tokens(sum(read), sum(completions), max(largest))
 
 
+def training_of(stage: Stage) -> dict[str, Any] | None:
+    """How a stage trains; None if it does not."""
+    return stage.params.get("training") or stage.params.get("finetune")
+
+
 def epochs(stage: Stage) -> float:
     """How often a stage goes over its questions."""
-    return (stage.params.get("finetune") or stage.params.get("training") or {}).get("epochs", 1)
+    return (training_of(stage) or {}).get("epochs", 1)
 
 
 def flop(stage: Stage, facts: Facts, counted: dict[tuple, Tokens]) -> float | None:

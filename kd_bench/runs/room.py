@@ -7,7 +7,7 @@ bits, and twice as many in 32 (Korthikanti et al. 2022, arXiv 2205.05198, sectio
 """
 
 from kd_bench.recipe import Recipe
-from kd_bench.runs.cost import Tokens, tokens_of
+from kd_bench.runs.cost import Tokens, tokens_of, training_of
 from kd_bench.runs.estimate import BYTES, shape_of
 from kd_bench.runs.facts import Facts
 from kd_bench.runs.plan import Stage, stored_dtype
@@ -35,7 +35,7 @@ def memory(
         return None
     width, layers = tokens * shape["hidden_size"], shape["layers"]
     between = BETWEEN[recipe.training.dtype] * width
-    how = _training(stage)
+    how = training_of(stage)
     if how is None:
         return still + between + CACHE * width * layers
     moments = 0 if how.get("lora") else TRAINED * shape["parameters"]
@@ -61,10 +61,6 @@ def _models(stage: Stage, recipe: Recipe) -> list[tuple[Stage, str]]:
     return [(stage, stored_dtype(stage))]
 
 
-def _training(stage: Stage) -> dict | None:
-    return stage.params.get("training") or stage.params.get("finetune")
-
-
 def _tokens_at_once(stage: Stage, recipe: Recipe, counted: dict[tuple, Tokens]) -> int | None:
     """Distinct tokens of the largest batch, as far as they go through the model together; 0 where none do."""
     tokens = tokens_of(stage, counted)
@@ -74,7 +70,7 @@ def _tokens_at_once(stage: Stage, recipe: Recipe, counted: dict[tuple, Tokens]) 
     size = (
         recipe.evaluation.batch_size
         if stage.kind == "completions"
-        else (_training(stage) or {}).get("batch_size", ours)
+        else (training_of(stage) or {}).get("batch_size", ours)
     )
     largest = -(-tokens.largest * size // ours)
-    return min(largest, recipe.training.max_tokens or largest) if _training(stage) else largest
+    return min(largest, recipe.training.max_tokens or largest) if training_of(stage) else largest
